@@ -1,0 +1,137 @@
+"""Mnemic: memory for LLM applications.
+
+>>> import tempfile, pathlib
+>>> from mnemic import Memory
+>>> folder = tempfile.TemporaryDirectory()
+>>> memory = Memory(pathlib.Path(folder.name) / "life.db")
+>>> ana = memory.user("ana")
+>>> receipt = ana.remember("I moved to Lisbon.")
+>>> ana.recall("where does she live?")[0].memory.text
+'I moved to Lisbon.'
+>>> memory.close(); folder.cleanup()
+
+Importing this loads nothing heavy; each name is fetched from its room at first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnemic.errors import (
+        AmbiguousMessage,
+        BadVector,
+        EmbedderError,
+        EmbedderMismatch,
+        EmbedderUnavailable,
+        IdConflict,
+        InputError,
+        MissingExtra,
+        MnemicError,
+        StoreBusy,
+        StoreClosed,
+        StoreError,
+        StoreTooNew,
+        StoreUnreadable,
+    )
+    from mnemic.memory import Memory, ScopedMemory
+    from mnemic.models.embedder import Embedder
+    from mnemic.records import (
+        Change,
+        Erasure,
+        Finding,
+        Hit,
+        MemoryRecord,
+        Message,
+        Recall,
+        Receipt,
+        Scope,
+        ScopeStats,
+        Skipped,
+        StoreStats,
+    )
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "mnemic.memory": ("Memory", "ScopedMemory"),
+    "mnemic.models.embedder": ("Embedder",),
+    "mnemic.records": (
+        "Change",
+        "Erasure",
+        "Finding",
+        "Hit",
+        "MemoryRecord",
+        "Message",
+        "Recall",
+        "Receipt",
+        "Scope",
+        "ScopeStats",
+        "Skipped",
+        "StoreStats",
+    ),
+    "mnemic.errors": (
+        "AmbiguousMessage",
+        "BadVector",
+        "EmbedderError",
+        "EmbedderMismatch",
+        "EmbedderUnavailable",
+        "IdConflict",
+        "InputError",
+        "MissingExtra",
+        "MnemicError",
+        "StoreBusy",
+        "StoreClosed",
+        "StoreError",
+        "StoreTooNew",
+        "StoreUnreadable",
+    ),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "AmbiguousMessage",
+    "BadVector",
+    "Change",
+    "Embedder",
+    "EmbedderError",
+    "EmbedderMismatch",
+    "EmbedderUnavailable",
+    "Erasure",
+    "Finding",
+    "Hit",
+    "IdConflict",
+    "InputError",
+    "Memory",
+    "MemoryRecord",
+    "Message",
+    "MissingExtra",
+    "MnemicError",
+    "Recall",
+    "Receipt",
+    "Scope",
+    "ScopeStats",
+    "ScopedMemory",
+    "Skipped",
+    "StoreBusy",
+    "StoreClosed",
+    "StoreError",
+    "StoreStats",
+    "StoreTooNew",
+    "StoreUnreadable",
+]
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'mnemic' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(room), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

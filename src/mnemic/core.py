@@ -1,0 +1,92 @@
+"""The parts that one open memory is made of, put together once and handed to its handles.
+
+It decides nothing about memories; `writing` and `retrieval` do.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from time import monotonic
+
+from mnemic.errors import EmbedderMismatch
+from mnemic.models.choose import choose_embedder
+from mnemic.models.embedder import Embedder
+from mnemic.retrieval.cache import ResidentIndexes
+from mnemic.retrieval.recall import Reader
+from mnemic.settings import Settings, default_db
+from mnemic.stores.database import Database, backend_of
+from mnemic.stores.ledger import KnownEmbedder, Ledger
+from mnemic.stores.store import Store
+from mnemic.writing.forget import Eraser
+from mnemic.writing.remember import Writer
+
+# How often a process that is in use looks for what others left undone, in seconds.
+UPKEEP_EVERY = 30.0
+
+
+class Core:
+    """One open store, its embedder and its resident indexes."""
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | None,
+        embedder: Embedder | None,
+        settings: Settings,
+    ) -> None:
+        self.embedder = embedder or choose_embedder(settings)
+        self.database = Database(backend_of(target or settings.db or default_db()))
+        self.store = Store(self.database)
+        self.ledger = Ledger(self.database)
+        self.indexes = ResidentIndexes(self.store, settings.resident_mb * 1_000_000)
+        self._known: KnownEmbedder | None = None
+        self._next_upkeep = 0.0
+        self._lock = threading.Lock()
+
+    def writer(self) -> Writer:
+        """What a write needs; a new store takes on the embedder, another's refuses it."""
+        known = self._known or self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
+        self._known = self._checked(known)
+        return Writer(self.store, self.ledger, self.embedder, self._known)
+
+    def reader(self) -> Reader | None:
+        """What a question needs; None where nothing was ever written."""
+        if self._known is None:
+            known = self.ledger.embedder()
+            if known is None:
+                return None
+            self._known = self._checked(known)
+        return Reader(self.store, self.indexes, self.embedder, self._known)
+
+    def eraser(self) -> Eraser:
+        """What an erasure needs."""
+        return Eraser(self.store, self.ledger)
+
+    def upkeep(self, *, now: bool = False) -> None:
+        """Finish what another process left undone: vectors to make, erased bytes to remove."""
+        with self._lock:
+            if not now and monotonic() < self._next_upkeep:
+                return
+            self._next_upkeep = monotonic() + UPKEEP_EVERY
+        self.writer().heal()
+        self.eraser().finish_pending()
+
+    def moved(self, known: KnownEmbedder) -> None:
+        """Take note that the store has moved to the embedder at hand."""
+        self._known = self._checked(known)
+        self.indexes.clear()
+
+    def close(self) -> None:
+        """Give back connections and memory."""
+        self.indexes.clear()
+        self.database.close()
+
+    def _checked(self, known: KnownEmbedder) -> KnownEmbedder:
+        mine = (self.embedder.name, self.embedder.dimensions)
+        if mine != (known.name, known.dimensions):
+            raise EmbedderMismatch(
+                f"this store holds vectors of {known.name} ({known.dimensions} dimensions), and"
+                f" {mine[0]} ({mine[1]}) can't be mixed with them; open it with the former, or move"
+                " it over with: mnemic reembed"
+            )
+        return known

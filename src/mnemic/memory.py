@@ -1,0 +1,283 @@
+"""The door: `Memory`, the handles it gives out, and the operator's view.
+
+Each method is a table of contents; the steps live in `writing`, `retrieval` and `stores`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from mnemic.core import Core
+from mnemic.errors import EmbedderError, InputError, StoreError
+from mnemic.inputs import read_name
+from mnemic.models.embedder import Embedder
+from mnemic.records import (
+    DEFAULT_TENANT,
+    Change,
+    Erasure,
+    Finding,
+    Kind,
+    MemoryRecord,
+    Recall,
+    Receipt,
+    Scope,
+    ScopeKind,
+    StoreStats,
+)
+from mnemic.retrieval.ask import read_question
+from mnemic.settings import Settings, from_environment
+from mnemic.stores import erasing
+from mnemic.stores.rows import SaidMessage, require_id, to_id
+from mnemic.upkeep.doctor import check
+from mnemic.writing.messages import RememberInput
+from mnemic.writing.passages import make_passage
+from mnemic.writing.remember import Writer
+
+_PAGE = 500
+
+
+class Memory:
+    """An open store of memories. Use it in a `with` block, or `close()` it.
+
+    `target` is a file's path or an SQLAlchemy URL; without one, MNEMIC_DB, or `memory.db` in the user's
+    data directory. `embedder` is the bundled model unless given. One object serves any number of
+    threads. Raises `StoreUnreadable`, `StoreTooNew` or `StoreBusy` where the file can't be opened.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | None = None,
+        *,
+        embedder: Embedder | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._core = Core(target, embedder, settings or from_environment())
+
+    def user(self, name: str) -> ScopedMemory:
+        """The memory of one user, which nobody else's handle can see."""
+        return Tenant(self._core, DEFAULT_TENANT).user(name)
+
+    def agent(self, name: str) -> ScopedMemory:
+        """The memory of one agent."""
+        return Tenant(self._core, DEFAULT_TENANT).agent(name)
+
+    def shared(self, name: str) -> ScopedMemory:
+        """A space that several users or agents are given a handle to."""
+        return Tenant(self._core, DEFAULT_TENANT).shared(name)
+
+    def tenant(self, name: str) -> Tenant:
+        """A customer of yours: the same user name in two tenants is two users."""
+        return Tenant(self._core, read_name(name, "tenant"))
+
+    @property
+    def operator(self) -> Operator:
+        """What concerns all scopes at once: ids, states and counts, never text."""
+        return Operator(self._core)
+
+    def close(self) -> None:
+        """Give back every connection. What was acknowledged is on disk already."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Tenant:
+    """The users, agents and shared spaces of one tenant."""
+
+    def __init__(self, core: Core, name: str) -> None:
+        self._core = core
+        self.name = name
+
+    def user(self, name: str) -> ScopedMemory:
+        """The memory of one user of this tenant."""
+        return self._scoped("user", name)
+
+    def agent(self, name: str) -> ScopedMemory:
+        """The memory of one agent of this tenant."""
+        return self._scoped("agent", name)
+
+    def shared(self, name: str) -> ScopedMemory:
+        """A shared space of this tenant."""
+        return self._scoped("shared", name)
+
+    def _scoped(self, kind: ScopeKind, name: str) -> ScopedMemory:
+        return ScopedMemory(self._core, Scope(self.name, kind, read_name(name, kind)))
+
+
+class ScopedMemory:
+    """The memory of one user, agent or shared space. Nothing here reaches beyond its scope."""
+
+    def __init__(self, core: Core, scope: Scope) -> None:
+        self._core = core
+        self.scope = scope
+
+    def remember(self, said: RememberInput, *, session: str | None = None) -> Receipt:
+        """Commit what was said: a string, a message, or a list of them, all or nothing.
+
+        A message is `{"role", "content"}` with, where you have them, `name`, `id` (yours, unique in the
+        session), `said_at` (or `at`), `metadata`, `tags` and `expires_at`. On disk when this returns,
+        and seen by the next `recall` of any process. Raises `InputError` or `IdConflict`, and then
+        nothing was changed.
+        """
+        writer = self._core.writer()
+        receipt = writer.remember(self.scope, said, session)
+        self._upkeep()
+        return receipt
+
+    def recall(
+        self,
+        question: str,
+        *,
+        limit: int = 10,
+        at: datetime | str | None = None,
+        budget: int | None = None,
+        kinds: Sequence[Kind] | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        in_session: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        diversity: float = 0.0,
+    ) -> Recall:
+        """Find the memories that answer a question, best first.
+
+        `at` is when the question is asked (now): it anchors words such as "last May" and never filters.
+        `budget` bounds the tokens (o200k) of `Recall.text`. `kinds`, `since` (inclusive), `until`
+        (exclusive), `in_session`, `where` (metadata; a list means any of) and `tags` (all of them)
+        narrow. `diversity` above 0, up to 1, prefers hits that differ (MMR).
+        """
+        narrowed = {
+            "limit": limit,
+            "at": at,
+            "budget": budget,
+            "kinds": kinds,
+            "since": since,
+            "until": until,
+            "in_session": in_session,
+            "where": where,
+            "tags": tags,
+            "diversity": diversity,
+        }
+        asked = read_question(question, narrowed)
+        reader = self._core.reader()
+        if reader is None:
+            return Recall(question, (), tokens=0)
+        return reader.recall(self.scope, asked)
+
+    def get(self, id: str) -> MemoryRecord | None:
+        """The memory of an id; None where this scope has none (any more)."""
+        key = to_id(id)
+        return None if key is None else self._core.store.find_records(self.scope, [key]).get(key)
+
+    def iter_memories(self) -> Iterator[MemoryRecord]:
+        """Every memory of this scope in the order of recording, read a page at a time."""
+        after = b""
+        while page := self._core.store.record_page(self.scope, after, _PAGE):
+            yield from (record for _, record in page)
+            after = page[-1][0]
+
+    def history(self, id: str) -> list[Change]:
+        """What happened to a memory, oldest first; also after it was forgotten. It holds no text."""
+        return self._core.store.history(self.scope, require_id(id))
+
+    def pin(self, id: str) -> bool:
+        """Keep a memory from ever being pruned; False where there is no such memory."""
+        return self._core.store.set_pinned(self.scope, require_id(id), True)
+
+    def unpin(self, id: str) -> bool:
+        """Take the pin off; False where there is no such memory."""
+        return self._core.store.set_pinned(self.scope, require_id(id), False)
+
+    def forget(
+        self, id: str | None = None, *, message_id: str | None = None, session: str | None = None
+    ) -> Erasure:
+        """Erase a memory, or a message by your own id of it: text, vectors, terms, all its passages.
+
+        Forgetting a memory forgets every message that says it. `session` says which message is meant
+        where several sessions use the id; without it that raises `AmbiguousMessage`.
+        """
+        if (id is None) == (message_id is None):
+            raise InputError("forget takes a memory's id, or message_id=, one of them")
+        scope = self.scope
+        if id is not None:
+            key = require_id(id)
+            return self._erase(lambda c: erasing.messages_of_record(c, scope, key))
+        named = read_name(message_id, "message_id")
+        return self._erase(lambda c: erasing.messages_named(c, scope, named, session))
+
+    def forget_session(self, session: str) -> Erasure:
+        """Erase every message of a session, with all that only they say."""
+        name, scope = read_name(session, "session"), self.scope
+        return self._erase(lambda c: erasing.messages_in_session(c, scope, name))
+
+    def forget_everything(self) -> Erasure:
+        """Erase all that this scope holds, its name in the store too."""
+        store, scope = self._core.store, self.scope
+        return self._core.eraser().erase(scope, lambda: store.erase_everything(scope))
+
+    def _writer(self) -> Writer:
+        return self._core.writer()
+
+    def _message_page(self, after: int, limit: int) -> list[SaidMessage]:
+        return self._core.store.message_page(self.scope, after, limit)
+
+    def _erase(self, chosen: Any) -> Erasure:
+        store, scope = self._core.store, self.scope
+        erasure = self._core.eraser().erase(scope, lambda: store.erase(scope, chosen, make_passage))
+        self._upkeep(now=erasure.state != "absent")
+        return erasure
+
+    def _upkeep(self, *, now: bool = False) -> None:
+        # What failed here is still in the outbox, and the caller's own write is done.
+        with suppress(EmbedderError, StoreError):
+            self._core.upkeep(now=now)
+
+
+class Operator:
+    """What concerns all scopes at once. It sees ids, states and counts, never text."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def stats(self) -> StoreStats:
+        """Count what the store holds, by scope."""
+        return self._core.ledger.stats()
+
+    def scopes(self) -> list[Scope]:
+        """Every scope that holds something."""
+        return self._core.ledger.scopes()
+
+    def reembed(self, progress: Any = None) -> int:
+        """Move the store over to this memory's embedder; returns how many vectors were made.
+
+        Interrupted, it goes on where it was when called again; until it is done, the old vectors
+        answer. `progress(done)` is called after each batch.
+        """
+        from mnemic.writing.reembed import reembed
+
+        known, made = reembed(self._core.store, self._core.ledger, self._core.embedder, progress)
+        self._core.moved(known)
+        return made
+
+    def check(self) -> list[Finding]:
+        """Look at the file, the model, and what is left undone; nothing is changed."""
+        return check(self._core.ledger, self._core.embedder)
+
+    def upkeep(self) -> StoreStats:
+        """Finish what was left undone (vectors to make, erased bytes to remove), and count again."""
+        self._core.upkeep(now=True)
+        return self.stats()

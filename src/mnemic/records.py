@@ -1,0 +1,229 @@
+"""The records that go in and come out: frozen, with every time in UTC.
+
+This room holds no logic beyond rendering a record as a line of text, and knows no database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, overload
+
+Kind = Literal["episodic", "semantic", "procedural"]
+Status = Literal["current", "superseded", "merged", "quarantined", "retired"]
+ScopeKind = Literal["user", "agent", "shared"]
+Role = Literal["user", "assistant", "system", "developer", "tool", "function"]
+Source = Literal["user", "assistant", "tool", "system", "document"]
+
+KINDS: tuple[Kind, ...] = ("episodic", "semantic", "procedural")
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose memory: a tenant, and in it a user, an agent or a shared space."""
+
+    tenant: str
+    kind: ScopeKind
+    name: str
+
+    @property
+    def key(self) -> bytes:
+        """16 bytes that lead every row of this scope (a digest, so that no id can forge another's)."""
+        parts = (self.tenant, self.kind, self.name)
+        packed = b"".join(len(p.encode()).to_bytes(4, "big") + p.encode() for p in parts)
+        return hashlib.blake2b(packed, digest_size=16, person=b"mnemic.scope").digest()
+
+    def __str__(self) -> str:
+        """`user:ana`, or `acme/user:ana` in a tenant other than the default."""
+        prefix = "" if self.tenant == DEFAULT_TENANT else f"{self.tenant}/"
+        return f"{prefix}{self.kind}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was said, word for word. `id` is the caller's, unique within its session."""
+
+    id: str
+    session: str | None
+    role: Role
+    content: str
+    said_at: datetime
+    recorded_at: datetime
+    name: str | None = None
+    expires_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """What is kept: a passage of what was said (episodic), a fact (semantic), an instruction (procedural).
+
+    `message_ids` are the caller's ids of the messages that say it, the first one first.
+    """
+
+    id: str
+    kind: Kind
+    text: str
+    said_at: datetime
+    recorded_at: datetime
+    source: Source
+    speaker: str | None = None
+    session: str | None = None
+    message_ids: tuple[str, ...] = ()
+    status: Status = "current"
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    confidence: float = 1.0
+    importance: float = 0.0
+    pinned: bool = False
+    expires_at: datetime | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def render(self) -> str:
+        """One line for a reader, such as `[2023-05-08] Ana: I moved to Lisbon.`."""
+        return f"[{self.said_at:%Y-%m-%d}] {self.speaker or self.source}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One memory that answers, its score, and what each channel contributed to that score."""
+
+    memory: MemoryRecord
+    score: float
+    channels: Mapping[str, float]
+
+    @property
+    def why(self) -> str:
+        """The contributions, strongest first: `meaning +3.1, words +2.0, around +0.8`."""
+        ranked = sorted(self.channels.items(), key=lambda item: -abs(item[1]))
+        return ", ".join(f"{name} {value:+.1f}" for name, value in ranked if abs(value) >= 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(Sequence[Hit]):
+    """The answer to a question: hits, best first. Behaves as a sequence of `Hit`.
+
+    `tokens` is the size of `text`; `timings_ms` says where the time went.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    tokens: int | None = None
+    time_phrases: tuple[str, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """All hits, rendered a line each."""
+        return "\n".join(hit.memory.render() for hit in self.hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A message, or a passage of one, that made no memory of its own, and why."""
+
+    message_id: str
+    reason: Literal["same id and content", "repeat", "no text"]
+    memory_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What `remember` did.
+
+    `state` is `indexed` (durable, with vectors), `committed` (durable and found by its words; the
+    vectors follow, `error` says what held them up) or `unchanged` (all of it was there already).
+    `message_ids` are the caller's, in the order given; `memory_ids` the memories made or supported.
+    """
+
+    message_ids: tuple[str, ...]
+    memory_ids: tuple[str, ...]
+    state: Literal["indexed", "committed", "unchanged"]
+    skipped: tuple[Skipped, ...] = ()
+    error: str | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What a `forget` removed. The rows are gone in every state.
+
+    `clean`: no byte of the text is left in the database's files. `pending`: a reader stood in the way
+    of rewriting them, and a job finishes it. `absent`: there was nothing to forget.
+    """
+
+    state: Literal["clean", "pending", "absent"]
+    messages: int = 0
+    memories: int = 0
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a memory's history. It holds ids, never text."""
+
+    seq: int
+    at: datetime
+    action: str
+    memory_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeStats:
+    """The counts of one scope."""
+
+    scope: Scope
+    messages: int
+    memories: int
+    without_vector: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """The counts of a whole store; ids, states and numbers, never text."""
+
+    url: str
+    schema: str
+    embedder: str | None
+    bytes_on_disk: int
+    scopes: tuple[ScopeStats, ...]
+    jobs: Mapping[str, int]
+
+    @property
+    def messages(self) -> int:
+        """Messages in all scopes."""
+        return sum(scope.messages for scope in self.scopes)
+
+    @property
+    def memories(self) -> int:
+        """Memories in all scopes."""
+        return sum(scope.memories for scope in self.scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check of `doctor`: what was looked at, whether it is well, and what to do if not."""
+
+    check: str
+    ok: bool
+    says: str

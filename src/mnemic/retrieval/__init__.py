@@ -1,0 +1,1 @@
+"""Question to memories: the resident index, its channels, and how their scores become one."""

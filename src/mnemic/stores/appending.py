@@ -1,0 +1,400 @@
+"""Committing messages: the first of a write's two transactions, and the second, which adds vectors.
+
+Every function takes an open connection and a scope; what a passage is was decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from uuid_utils import uuid7
+
+from mnemic.errors import IdConflict
+from mnemic.records import Message, Scope, Skipped, Source
+from mnemic.stores import schema
+from mnemic.stores.rows import (
+    Appended,
+    NewMessage,
+    NewPassage,
+    chunks,
+    from_id,
+    optional_micros,
+    require_id,
+    to_json,
+    to_micros,
+)
+
+# A writer embeds at once; whoever finds the job later than this may take it that the writer is gone.
+EMBED_GRACE_MICROS = 30_000_000
+IN_CHUNK = 500
+
+_SOURCES: dict[str, Source] = {
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+    "tool": "tool",
+    "function": "tool",
+}
+
+_known_messages = select(
+    schema.messages.c.session, schema.messages.c.message_id, schema.messages.c.digest
+).where(
+    schema.messages.c.scope == bindparam("scope"),
+    schema.messages.c.message_id.in_(bindparam("ids", expanding=True)),
+)
+_known_records = select(schema.records.c.fingerprint, schema.records.c.id).where(
+    schema.records.c.scope == bindparam("scope"),
+    schema.records.c.fingerprint.in_(bindparam("prints", expanding=True)),
+    schema.records.c.status == "current",
+)
+_version = select(schema.scopes.c.version, schema.scopes.c.name).where(
+    schema.scopes.c.scope == bindparam("scope")
+)
+_set_version = (
+    update(schema.scopes)
+    .where(schema.scopes.c.scope == bindparam("key"))
+    .values(
+        version=bindparam("to"),
+        tenant=bindparam("in_tenant"),
+        kind=bindparam("of_kind"),
+        name=bindparam("named"),
+    )
+)
+_session = select(schema.sessions.c.started_at, schema.sessions.c.last_at).where(
+    schema.sessions.c.scope == bindparam("scope"),
+    schema.sessions.c.session == bindparam("session"),
+)
+_set_session = (
+    update(schema.sessions)
+    .where(
+        schema.sessions.c.scope == bindparam("key"),
+        schema.sessions.c.session == bindparam("of_session"),
+    )
+    .values(started_at=bindparam("first"), last_at=bindparam("last"))
+)
+
+
+def take_version(connection: Connection, scope: Scope, now: int) -> int:
+    """The scope's version, its row made if it has none. The row stays locked until the commit."""
+    found = connection.execute(_version, {"scope": scope.key}).first()
+    if found is not None:
+        return int(found.version)
+    connection.execute(
+        insert(schema.scopes),
+        {
+            "scope": scope.key,
+            "tenant": scope.tenant,
+            "kind": scope.kind,
+            "name": scope.name,
+            "version": 0,
+            "created_at": now,
+        },
+    )
+    return 0
+
+
+def set_version(connection: Connection, scope: Scope, version: int) -> None:
+    """Write the version that the transaction's changes have reached."""
+    connection.execute(
+        _set_version,
+        {
+            "key": scope.key,
+            "to": version,
+            "in_tenant": scope.tenant,
+            "of_kind": scope.kind,
+            "named": scope.name,
+        },
+    )
+
+
+class _Batch:
+    """The rows of one append, collected so that each table is written once."""
+
+    def __init__(self, scope: Scope, version: int, now: int) -> None:
+        self.scope = scope
+        self.version = version
+        self.now = now
+        self.messages: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
+        self.terms: list[dict[str, Any]] = []
+        self.support: list[dict[str, Any]] = []
+        self.changes: list[dict[str, Any]] = []
+        self.spans: dict[str, tuple[int, int]] = {}
+
+    def change(self, action: str, record: bytes | None) -> int:
+        self.version += 1
+        self.changes.append(
+            {
+                "scope": self.scope.key,
+                "seq": self.version,
+                "at": self.now,
+                "action": action,
+                "record": record,
+            }
+        )
+        return self.version
+
+    def message(self, new: NewMessage) -> tuple[bytes, int]:
+        message, key = new.message, uuid7().bytes
+        seq = self.version + 1
+        said_at = to_micros(message.said_at)
+        session = message.session or ""
+        first, last = self.spans.get(session, (said_at, said_at))
+        self.spans[session] = (min(first, said_at), max(last, said_at))
+        self.messages.append(message_row(self.scope, key, seq, message, new.digest))
+        return key, seq
+
+    def record(self, new: NewMessage, number: int, passage: NewPassage, seq: int) -> bytes:
+        row = record_row(self.scope, uuid7().bytes, seq, number, new.message, passage)
+        key: bytes = row["id"]
+        self.records.append(row)
+        self.terms.append(term_row(self.scope, key, passage))
+        return key
+
+    def supports(
+        self, record: bytes, message: bytes, number: int, passage: NewPassage, repeat: bool
+    ) -> None:
+        self.support.append(
+            {
+                "scope": self.scope.key,
+                "record": record,
+                "message": message,
+                "passage": number,
+                "start": passage.start,
+                "stop": passage.stop,
+                "repeat": repeat,
+            }
+        )
+
+    def flush(self, connection: Connection) -> None:
+        for table, rows in (
+            (schema.messages, self.messages),
+            (schema.records, self.records),
+            (schema.terms, self.terms),
+            (schema.support, self.support),
+            (schema.changes, self.changes),
+        ):
+            if rows:
+                connection.execute(insert(table), rows)
+        for session, (first, last) in self.spans.items():
+            _touch_session(connection, self.scope, session, first, last)
+        set_version(connection, self.scope, self.version)
+
+
+def append(connection: Connection, scope: Scope, new: Sequence[NewMessage], now: int) -> Appended:
+    """Commit messages with their passages, terms, changes and the job that embeds them.
+
+    A message whose id is there with the same content is skipped; with other content, `IdConflict`.
+    A passage that repeats a current memory of the same speaker supports that memory instead.
+    """
+    done = Appended()
+    fresh = _not_yet_known(connection, scope, new, done)
+    if not fresh:
+        return done
+    batch = _Batch(scope, take_version(connection, scope, now), now)
+    known = _find_repeated(connection, scope, fresh)
+    for message in fresh:
+        _add_message(batch, message, known, done)
+    done.stored = len(fresh)
+    if done.to_embed:
+        done.job = add_job(
+            connection,
+            scope,
+            "embed",
+            b"".join(key for key, *_ in done.to_embed),
+            now + EMBED_GRACE_MICROS,
+        )
+    batch.flush(connection)
+    return done
+
+
+def _add_message(batch: _Batch, new: NewMessage, known: dict[bytes, bytes], done: Appended) -> None:
+    key, seq = batch.message(new)
+    supported: set[bytes] = set()
+    for number, passage in enumerate(new.passages):
+        record = known.get(passage.fingerprint)
+        repeat = record is not None
+        if record is None:
+            record = known[passage.fingerprint] = batch.record(new, number, passage, seq)
+            done.to_embed.append((record, new.message.name, passage.text))
+        elif record not in supported:
+            done.skipped.append(Skipped(new.message.id, "repeat", from_id(record)))
+        batch.supports(record, key, number, passage, repeat)
+        batch.change("supported" if repeat else "remembered", record)
+        supported.add(record)
+    done.memory_ids.extend(supported)
+    if not new.passages:
+        done.skipped.append(Skipped(new.message.id, "no text"))
+        batch.change("remembered", None)
+
+
+def _not_yet_known(
+    connection: Connection, scope: Scope, new: Sequence[NewMessage], done: Appended
+) -> list[NewMessage]:
+    """Leave out what is there already; raise `IdConflict` before anything is written."""
+    given = [message.message.id for message in new if message.id_given]
+    digests: dict[tuple[str, str], bytes] = {}
+    for ids in chunks(given, IN_CHUNK):
+        for row in connection.execute(_known_messages, {"scope": scope.key, "ids": list(ids)}):
+            digests[row.session, row.message_id] = bytes(row.digest)
+    fresh: list[NewMessage] = []
+    for item in new:
+        place = (item.message.session or "", item.message.id)
+        known = digests.get(place)
+        if known is None:
+            digests[place] = item.digest
+            fresh.append(item)
+        elif known == item.digest:
+            done.skipped.append(Skipped(item.message.id, "same id and content"))
+        else:
+            where = f"session {place[0]!r}" if place[0] else "the messages without a session"
+            raise IdConflict(
+                f"message id {place[1]!r} is in use in {where} for another content;"
+                " give the new message an id of its own, or forget the old one first"
+            )
+    return fresh
+
+
+def _find_repeated(
+    connection: Connection, scope: Scope, fresh: Sequence[NewMessage]
+) -> dict[bytes, bytes]:
+    """Map the fingerprints that current memories have already to those memories."""
+    prints = list({passage.fingerprint for item in fresh for passage in item.passages})
+    known: dict[bytes, bytes] = {}
+    for some in chunks(prints, IN_CHUNK):
+        for row in connection.execute(_known_records, {"scope": scope.key, "prints": list(some)}):
+            known.setdefault(bytes(row.fingerprint), bytes(row.id))
+    return known
+
+
+def _touch_session(
+    connection: Connection, scope: Scope, session: str, first: int, last: int
+) -> None:
+    found = connection.execute(_session, {"scope": scope.key, "session": session}).first()
+    if found is None:
+        row = {"scope": scope.key, "session": session, "started_at": first, "last_at": last}
+        connection.execute(insert(schema.sessions), row)
+        return
+    span = (min(found.started_at, first), max(found.last_at, last))
+    if span != (found.started_at, found.last_at):
+        values = {"key": scope.key, "of_session": session, "first": span[0], "last": span[1]}
+        connection.execute(_set_session, values)
+
+
+def add_job(connection: Connection, scope: Scope, kind: str, payload: bytes, run_at: int) -> bytes:
+    """Put a job into the outbox, to be taken from `run_at` on; returns its id."""
+    key: bytes = uuid7().bytes
+    connection.execute(
+        insert(schema.jobs),
+        {
+            "scope": scope.key,
+            "id": key,
+            "kind": kind,
+            "state": "waiting",
+            "attempts": 0,
+            "run_at": run_at,
+            "error": None,
+            "payload": payload,
+        },
+    )
+    return key
+
+
+def finish_job(connection: Connection, scope_key: bytes, job: bytes) -> None:
+    """Take a finished job out of the outbox."""
+    connection.execute(
+        delete(schema.jobs).where(schema.jobs.c.scope == scope_key, schema.jobs.c.id == job)
+    )
+
+
+def add_vectors(
+    connection: Connection, scope_key: bytes, embedder: int, vectors: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Add the vectors of records that still exist and have none yet."""
+    for some in chunks(vectors, IN_CHUNK):
+        wanted = {key for key, _ in some}
+        alive = select(schema.records.c.id).where(
+            schema.records.c.scope == scope_key, schema.records.c.id.in_(wanted)
+        )
+        have = select(schema.vectors.c.record).where(
+            schema.vectors.c.scope == scope_key,
+            schema.vectors.c.embedder == embedder,
+            schema.vectors.c.record.in_(wanted),
+        )
+        due = {bytes(row.id) for row in connection.execute(alive)}
+        due -= {bytes(row.record) for row in connection.execute(have)}
+        rows = [
+            {"scope": scope_key, "record": key, "embedder": embedder, "vector": vector}
+            for key, vector in some
+            if key in due
+        ]
+        if rows:
+            connection.execute(insert(schema.vectors), rows)
+
+
+def message_row(
+    scope: Scope, key: bytes, seq: int, message: Message, digest: bytes
+) -> dict[str, Any]:
+    """The `messages` row of a message."""
+    return {
+        "scope": scope.key,
+        "id": key,
+        "seq": seq,
+        "session": message.session or "",
+        "message_id": message.id,
+        "role": message.role,
+        "name": message.name,
+        "content": message.content,
+        "digest": digest,
+        "said_at": to_micros(message.said_at),
+        "recorded_at": to_micros(message.recorded_at),
+        "expires_at": optional_micros(message.expires_at),
+        "tags": to_json(list(message.tags)),
+        "metadata": to_json(dict(message.metadata)),
+        "extra": to_json(dict(message.extra)),
+    }
+
+
+def record_row(
+    scope: Scope, key: bytes, seq: int, number: int, message: Message, passage: NewPassage
+) -> dict[str, Any]:
+    """The `records` row of a passage of a message; what an import brings along for it stays."""
+    kept = passage.kept
+    return {
+        "scope": scope.key,
+        "id": key if kept is None else require_id(kept.id),
+        "kind": "episodic",
+        "text": passage.text,
+        "fingerprint": passage.fingerprint,
+        "source": _SOURCES[message.role],
+        "speaker": message.name,
+        "session": message.session or "",
+        "seq": seq,
+        "passage": number,
+        "said_at": to_micros(message.said_at),
+        "recorded_at": to_micros((kept or message).recorded_at),
+        "valid_from": None if kept is None else optional_micros(kept.valid_from),
+        "valid_to": None if kept is None else optional_micros(kept.valid_to),
+        "expires_at": optional_micros(message.expires_at),
+        "status": "current" if kept is None else kept.status,
+        "confidence": 1.0 if kept is None else kept.confidence,
+        "importance": 0.0 if kept is None else kept.importance,
+        "pinned": False if kept is None else kept.pinned,
+        "tags": to_json(list(message.tags)),
+        "metadata": to_json(dict(message.metadata)),
+    }
+
+
+def term_row(scope: Scope, key: bytes, passage: NewPassage) -> dict[str, Any]:
+    """The `terms` row of a passage."""
+    return {
+        "scope": scope.key,
+        "record": key,
+        "version": passage.terms_version,
+        "length": passage.length,
+        "hashes": passage.hashes,
+        "counts": passage.counts,
+    }

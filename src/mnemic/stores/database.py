@@ -1,0 +1,178 @@
+"""Opening a database: its connections, its transactions, its migration under a lock.
+
+One small class per database (`sqlite.py`) supplies what differs; no table is named here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from mnemic.errors import InputError, MnemicError, StoreClosed, StoreTooNew, StoreUnreadable
+from mnemic.stores.sqlite import SqliteBackend, sqlite_path
+
+# The newest migration. A test holds it against `migrations/versions`; reading it there at every start
+# would import Alembic.
+HEAD = "0001"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Backend(Protocol):
+    """What a database must supply beside SQL."""
+
+    url: str
+
+    def make_engine(self) -> Engine:
+        """Make the pool of connections."""
+        ...
+
+    def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
+        """Connect for a write that takes the lock at its first statement."""
+        ...
+
+    def claim(self, connection: Connection) -> None:
+        """Mark a new database as ours."""
+        ...
+
+    def is_foreign(self, connection: Connection) -> bool:
+        """Tell whether it holds another program's tables."""
+        ...
+
+    def bytes_on_disk(self) -> int:
+        """Size of everything it keeps."""
+        ...
+
+    def truncate_log(self, engine: Engine) -> bool:
+        """Empty the log; False where a reader stands in the way."""
+        ...
+
+    def rewrite(self, engine: Engine) -> bool:
+        """Write everything anew without what was deleted."""
+        ...
+
+    def holds(self, engine: Engine, probes: Sequence[bytes]) -> bool:
+        """Tell whether any of the byte strings is left."""
+        ...
+
+    def damage(self, engine: Engine) -> list[str]:
+        """What it finds wrong with itself."""
+        ...
+
+    def explain(self, error: BaseException) -> MnemicError | None:
+        """Turn a driver's error into one of ours."""
+        ...
+
+
+def backend_of(target: str | os.PathLike[str]) -> Backend:
+    """Choose the backend that a path or URL names; raises `InputError` for an unknown kind."""
+    path = sqlite_path(target)
+    if path is None:
+        raise InputError(
+            f"{os.fspath(target)!r} names no database that this version opens;"
+            " give a file's path or sqlite:///life.db"
+        )
+    if not path.name or path.name.startswith(":"):
+        raise InputError(
+            "memory needs a file, so that nothing said is lost: name one, for example life.db"
+        )
+    return SqliteBackend(path)
+
+
+class Database:
+    """One open database. Opening makes it, or brings it up to date, under its write lock."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._engine: Engine | None = backend.make_engine()
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def engine(self) -> Engine:
+        """The pool of connections; raises `StoreClosed` after `close`."""
+        if self._engine is None:
+            raise StoreClosed(f"{self.backend.url} was closed; open it again with Memory(...)")
+        return self._engine
+
+    def close(self) -> None:
+        """Give back every connection. Closing twice does nothing."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one moment of the database."""
+        with self.explained(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction that holds the write lock; with `durable`, committed means on disk."""
+        with (
+            self.explained(),
+            self.backend.begin_write(self.engine, durable=durable) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn the driver's errors into ours."""
+        try:
+            yield
+        except Exception as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            known = None if cause is None else self.backend.explain(cause)
+            if known is None:
+                raise
+            raise known from error
+
+    def _prepare(self) -> None:
+        with self.read() as connection:
+            if self._revision(connection) == HEAD:
+                return
+        with self.write() as connection:
+            revision = self._revision(connection)
+            if revision == HEAD:
+                return
+            if revision is None:
+                self.backend.claim(connection)
+            _upgrade(connection)
+
+    def _revision(self, connection: Connection) -> str | None:
+        """The file's migration, None for an empty file; raises where it isn't ours to touch."""
+        if self.backend.is_foreign(connection):
+            raise StoreUnreadable(
+                f"{self.backend.url} belongs to another program; name another file"
+            )
+        if not connection.dialect.has_table(connection, "alembic_version"):
+            return None
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        revision = None if found is None else str(found)
+        if revision is not None and revision > HEAD:
+            raise StoreTooNew(
+                f"{self.backend.url} was written by a newer Mnemic (its schema is {revision},"
+                f" this version knows {HEAD}); upgrade with: pip install -U mnemic"
+            )
+        return revision
+
+
+def _upgrade(connection: Connection) -> None:
+    """Run the migrations that are missing, in the caller's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

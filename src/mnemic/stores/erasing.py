@@ -1,0 +1,258 @@
+"""Forgetting: rows in one transaction, and which bytes to look for afterwards.
+
+A memory goes when no message is left that says it. One that another message says as well is said
+again in that message's words, so that nothing of the forgotten one stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, RowMapping, and_, delete, insert, select, update
+
+from mnemic.errors import AmbiguousMessage
+from mnemic.records import Message, Scope
+from mnemic.stores import schema
+from mnemic.stores.appending import IN_CHUNK, record_row, set_version, take_version, term_row
+from mnemic.stores.rows import NewPassage, chunks, message_from_row
+
+_PROBE_BYTES = 24
+_MAX_PROBES = 512
+
+
+@dataclass(slots=True)
+class Erased:
+    """What one transaction took away; `probes` are pieces of its text to look for in the files."""
+
+    messages: int = 0
+    memories: int = 0
+    probes: list[bytes] = field(default_factory=list)
+    reworded: list[bytes] = field(default_factory=list)
+    job: bytes | None = None
+
+
+def messages_of_record(connection: Connection, scope: Scope, record: bytes) -> list[bytes]:
+    """The messages that say a memory."""
+    rows = connection.execute(
+        select(schema.support.c.message)
+        .distinct()
+        .where(schema.support.c.scope == scope.key, schema.support.c.record == record)
+    ).scalars()
+    return [bytes(message) for message in rows]
+
+
+def messages_named(
+    connection: Connection, scope: Scope, message_id: str, session: str | None
+) -> list[bytes]:
+    """The message of a caller's id; `AmbiguousMessage` where several sessions have it."""
+    where = [schema.messages.c.scope == scope.key, schema.messages.c.message_id == message_id]
+    if session is not None:
+        where.append(schema.messages.c.session == session)
+    rows = connection.execute(select(schema.messages.c.id, schema.messages.c.session).where(*where))
+    found = {str(row.session): bytes(row.id) for row in rows}
+    if len(found) > 1:
+        sessions = ", ".join(repr(name) for name in sorted(found)[:5])
+        raise AmbiguousMessage(
+            f"message id {message_id!r} is in use in several sessions ({sessions});"
+            " say which with session="
+        )
+    return list(found.values())
+
+
+def messages_in_session(connection: Connection, scope: Scope, session: str) -> list[bytes]:
+    """Every message of a session."""
+    rows = connection.execute(
+        select(schema.messages.c.id).where(
+            schema.messages.c.scope == scope.key, schema.messages.c.session == session
+        )
+    ).scalars()
+    return [bytes(message) for message in rows]
+
+
+def erase_messages(
+    connection: Connection, scope: Scope, messages: Sequence[bytes], now: int
+) -> Erased:
+    """Take messages away with every memory that only they say.
+
+    `reworded` names the memories whose first message went but that another one says as well; the
+    caller gives those the other message's words (`reword`) in the same transaction.
+    """
+    erased = Erased()
+    affected: set[bytes] = set()
+    for some in chunks(messages, IN_CHUNK):
+        contents = select(schema.messages.c.content).where(
+            schema.messages.c.scope == scope.key, schema.messages.c.id.in_(list(some))
+        )
+        _probe(erased, connection.execute(contents).scalars())
+        support = and_(
+            schema.support.c.scope == scope.key, schema.support.c.message.in_(list(some))
+        )
+        rows = connection.execute(select(schema.support.c.record).where(support)).scalars()
+        affected.update(bytes(record) for record in rows)
+        connection.execute(delete(schema.support).where(support))
+        gone = connection.execute(
+            delete(schema.messages).where(
+                schema.messages.c.scope == scope.key, schema.messages.c.id.in_(list(some))
+            )
+        )
+        erased.messages += gone.rowcount
+    if not erased.messages:
+        return erased
+    stay = _supported(connection, scope, affected)
+    erased.reworded = sorted(stay - _supported(connection, scope, stay, first=True))
+    dead = sorted(affected - stay)
+    drop_records(connection, scope, dead)
+    erased.memories = len(dead)
+    _drop_empty_sessions(connection, scope)
+    changes: list[tuple[str, bytes | None]] = [("forgotten", record) for record in dead]
+    changes += [("unsupported", record) for record in sorted(stay)]
+    log_changes(connection, scope, now, changes or [("forgotten", None)])
+    return erased
+
+
+def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
+    """Take away all that a scope holds, its names too; only its key, version and history stay."""
+    erased = Erased()
+    records = connection.execute(
+        select(schema.records.c.id, schema.records.c.text).where(
+            schema.records.c.scope == scope.key
+        )
+    ).all()
+    contents = connection.execute(
+        select(schema.messages.c.content).where(schema.messages.c.scope == scope.key)
+    ).scalars()
+    _probe(erased, contents)
+    _probe(erased, (row.text for row in records))
+    erased.memories = len(records)
+    for table in (schema.records, schema.support, schema.terms, schema.vectors, schema.sessions):
+        connection.execute(delete(table).where(table.c.scope == scope.key))
+    connection.execute(
+        delete(schema.jobs).where(schema.jobs.c.scope == scope.key, schema.jobs.c.kind != "scrub")
+    )
+    gone = connection.execute(delete(schema.messages).where(schema.messages.c.scope == scope.key))
+    erased.messages = gone.rowcount
+    if erased.messages or erased.memories:
+        changes: list[tuple[str, bytes | None]] = [("forgotten", bytes(row.id)) for row in records]
+        log_changes(connection, scope, now, changes or [("forgotten", None)])
+        connection.execute(
+            update(schema.scopes)
+            .where(schema.scopes.c.scope == scope.key)
+            .values(tenant=None, kind=None, name=None)
+        )
+    return erased
+
+
+def drop_records(connection: Connection, scope: Scope, records: Sequence[bytes]) -> None:
+    """Delete records with their terms and vectors."""
+    for some in chunks(records, IN_CHUNK):
+        ids = list(some)
+        for table, column in (
+            (schema.records, schema.records.c.id),
+            (schema.terms, schema.terms.c.record),
+            (schema.vectors, schema.vectors.c.record),
+        ):
+            connection.execute(delete(table).where(table.c.scope == scope.key, column.in_(ids)))
+
+
+def log_changes(
+    connection: Connection, scope: Scope, now: int, changes: Sequence[tuple[str, bytes | None]]
+) -> None:
+    """Append to the scope's history and raise its version."""
+    version = take_version(connection, scope, now)
+    rows = [
+        {"scope": scope.key, "seq": version + n, "at": now, "action": action, "record": record}
+        for n, (action, record) in enumerate(changes, 1)
+    ]
+    if rows:
+        connection.execute(schema.changes.insert(), rows)
+        set_version(connection, scope, version + len(rows))
+
+
+def reword(
+    connection: Connection,
+    scope: Scope,
+    record: bytes,
+    passage_of: Callable[[Message, int, int], NewPassage],
+) -> None:
+    """Give a memory the words of the earliest message that still says it; its vector is due anew."""
+    row = _first_support(connection, scope, record)
+    message = message_from_row(row)
+    passage = passage_of(message, row["start"], row["stop"])
+    values = record_row(scope, record, row["seq"], row["passage"], message, passage)
+    kept = ("scope", "id", "recorded_at", "pinned", "status", "confidence", "importance")
+    same = (schema.records.c.scope == scope.key, schema.records.c.id == record)
+    connection.execute(
+        update(schema.records)
+        .where(*same)
+        .values({name: value for name, value in values.items() if name not in kept})
+    )
+    for table in (schema.terms, schema.vectors):
+        connection.execute(
+            delete(table).where(table.c.scope == scope.key, table.c.record == record)
+        )
+    connection.execute(insert(schema.terms), term_row(scope, record, passage))
+    connection.execute(
+        update(schema.support)
+        .where(
+            schema.support.c.scope == scope.key,
+            schema.support.c.record == record,
+            schema.support.c.message == row["id"],
+            schema.support.c.passage == row["passage"],
+        )
+        .values(repeat=False)
+    )
+
+
+def _first_support(connection: Connection, scope: Scope, record: bytes) -> RowMapping:
+    support, messages = schema.support, schema.messages
+    said_by = and_(messages.c.scope == support.c.scope, messages.c.id == support.c.message)
+    return (
+        connection.execute(
+            select(messages, support.c.start, support.c.stop, support.c.passage)
+            .join(support, said_by)
+            .where(support.c.scope == scope.key, support.c.record == record)
+            .order_by(messages.c.seq, support.c.passage)
+            .limit(1)
+        )
+        .mappings()
+        .one()
+    )
+
+
+def _supported(
+    connection: Connection, scope: Scope, records: Iterable[bytes], *, first: bool = False
+) -> set[bytes]:
+    """Those of the records that a message says; with `first`, whose first message is still there."""
+    support, stay = schema.support, set[bytes]()
+    for some in chunks(sorted(records), IN_CHUNK):
+        query = (
+            select(support.c.record)
+            .distinct()
+            .where(support.c.scope == scope.key, support.c.record.in_(list(some)))
+        )
+        if first:
+            query = query.where(support.c.repeat.is_(False))
+        stay.update(bytes(record) for record in connection.execute(query).scalars())
+    return stay
+
+
+def _drop_empty_sessions(connection: Connection, scope: Scope) -> None:
+    filled = select(schema.messages.c.session).where(schema.messages.c.scope == scope.key)
+    connection.execute(
+        delete(schema.sessions).where(
+            schema.sessions.c.scope == scope.key, schema.sessions.c.session.not_in(filled)
+        )
+    )
+
+
+def _probe(erased: Erased, texts: Iterable[str]) -> None:
+    """Note pieces of the texts, so that a look at the files can tell whether any is left."""
+    for text in texts:
+        raw = text.encode()
+        for at in range(0, max(1, len(raw) - _PROBE_BYTES + 1), _PROBE_BYTES):
+            if len(erased.probes) >= _MAX_PROBES:
+                return
+            piece = raw[at : at + _PROBE_BYTES]
+            if piece:
+                erased.probes.append(piece)

@@ -1,0 +1,252 @@
+"""What is asked of all scopes at once: counts, jobs, which embedder made the vectors.
+
+It sees ids, states and counts, never text: no column that holds any is named here, and a test pins it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+
+from mnemic.errors import EmbedderMismatch
+from mnemic.records import Scope, ScopeStats, StoreStats
+from mnemic.stores import schema
+from mnemic.stores.appending import finish_job
+from mnemic.stores.database import HEAD, Database
+from mnemic.stores.rows import now_micros
+
+CURRENT, NEXT = "embedder", "embedder_next"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEmbedder:
+    """An embedder whose vectors a store holds; `number` marks them."""
+
+    number: int
+    name: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of work in the outbox. The payload holds ids, never text."""
+
+    scope: Scope | None
+    scope_key: bytes
+    id: bytes
+    kind: str
+    payload: bytes
+
+
+class Ledger:
+    """The operator's view of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # --- the embedder --------------------------------------------------------------------------
+
+    def embedder(self) -> KnownEmbedder | None:
+        """The embedder whose vectors answer; None where nothing was ever written."""
+        with self.database.read() as connection:
+            return _known(connection, CURRENT)
+
+    def adopt(self, name: str, dimensions: int) -> KnownEmbedder:
+        """Remember this embedder for a store that has none; returns the one it has."""
+        with self.database.write() as connection:
+            known = _known(connection, CURRENT)
+            if known is None:
+                known = KnownEmbedder(1, name, dimensions)
+                _remember(connection, CURRENT, known)
+            return known
+
+    def start_move(self, name: str, dimensions: int) -> KnownEmbedder:
+        """Begin, or take up again, the move to another embedder."""
+        with self.database.write() as connection:
+            current, target = _known(connection, CURRENT), _known(connection, NEXT)
+            if target is not None and (target.name, target.dimensions) == (name, dimensions):
+                return target
+            if target is not None:
+                _drop_vectors(connection, target)
+            number = max(known.number for known in (current, target) if known is not None) + 1
+            target = KnownEmbedder(number, name, dimensions)
+            _remember(connection, NEXT, target)
+            return target
+
+    def finish_move(self, target: KnownEmbedder) -> bool:
+        """Let the target's vectors answer and drop the old ones; False while any is missing."""
+        with self.database.write() as connection:
+            if _known(connection, NEXT) != target:
+                raise EmbedderMismatch("another move was begun meanwhile; run reembed again")
+            if _missing(connection, target.number):
+                return False
+            current = _known(connection, CURRENT)
+            if current is not None:
+                _drop_vectors(connection, current)
+            _remember(connection, CURRENT, target)
+            connection.execute(delete(schema.meta).where(schema.meta.c.key == NEXT))
+            return True
+
+    # --- jobs ----------------------------------------------------------------------------------
+
+    def due_jobs(self, kind: str, limit: int) -> list[Job]:
+        """Jobs that nobody is at work on, oldest first."""
+        jobs, scopes = schema.jobs, schema.scopes
+        with self.database.read() as connection:
+            rows = connection.execute(
+                select(jobs, scopes.c.tenant, scopes.c.kind.label("scope_kind"), scopes.c.name)
+                .outerjoin(scopes, scopes.c.scope == jobs.c.scope)
+                .where(jobs.c.kind == kind, jobs.c.run_at <= now_micros())
+                .order_by(jobs.c.run_at)
+                .limit(limit)
+            ).all()
+        return [
+            Job(
+                None if row.name is None else Scope(row.tenant, row.scope_kind, row.name),
+                bytes(row.scope),
+                bytes(row.id),
+                row.kind,
+                bytes(row.payload),
+            )
+            for row in rows
+        ]
+
+    def finish_jobs(self, jobs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Take finished jobs, each a scope's key and an id, out of the outbox."""
+        with self.database.write(durable=False) as connection:
+            for scope_key, job in jobs:
+                finish_job(connection, scope_key, job)
+
+    # --- counts --------------------------------------------------------------------------------
+
+    def scopes(self) -> list[Scope]:
+        """Every scope that holds something, by name."""
+        with self.database.read() as connection:
+            return [scope for scope, _ in _named_scopes(connection)]
+
+    def stats(self) -> StoreStats:
+        """The counts of the whole store."""
+        with self.database.read() as connection:
+            known = _known(connection, CURRENT)
+            jobs = connection.execute(
+                select(schema.jobs.c.kind, func.count()).group_by(schema.jobs.c.kind)
+            )
+            return StoreStats(
+                url=self.database.backend.url,
+                schema=HEAD,
+                embedder=None if known is None else known.name,
+                bytes_on_disk=self.database.backend.bytes_on_disk(),
+                scopes=tuple(_scope_stats(connection, 0 if known is None else known.number)),
+                jobs={kind: int(number) for kind, number in jobs},
+            )
+
+    # --- bytes ---------------------------------------------------------------------------------
+
+    def truncate_log(self) -> bool:
+        """Empty the write-ahead log into the file; False where a reader stands in the way."""
+        with self._engine() as engine:
+            return self.database.backend.truncate_log(engine)
+
+    def rewrite(self) -> bool:
+        """Write the file anew without what was deleted; False where another is at work in it."""
+        with self._engine() as engine:
+            return self.database.backend.rewrite(engine)
+
+    def holds(self, probes: Sequence[bytes]) -> bool:
+        """Tell whether any of the byte strings is left in the file."""
+        with self._engine() as engine:
+            return self.database.backend.holds(engine, probes)
+
+    def damage(self) -> list[str]:
+        """What the database itself finds wrong with its files; empty where nothing is."""
+        with self._engine() as engine:
+            return self.database.backend.damage(engine)
+
+    def bytes_on_disk(self) -> int:
+        """Size of the database with its log."""
+        return self.database.backend.bytes_on_disk()
+
+    @contextmanager
+    def _engine(self) -> Iterator[Any]:
+        with self.database.explained():
+            yield self.database.engine
+
+
+def require_current(
+    connection: Connection, embedder: KnownEmbedder, *, moving: bool = True
+) -> None:
+    """Raise `EmbedderMismatch` where the embedder isn't the store's, nor (`moving`) its next one."""
+    if embedder == _known(connection, CURRENT):
+        return
+    if not moving or embedder != _known(connection, NEXT):
+        raise EmbedderMismatch(
+            f"the store has moved away from {embedder.name}; open it with its new embedder"
+        )
+
+
+_value = select(schema.meta.c.value).where(schema.meta.c.key == bindparam("key"))
+
+
+def _known(connection: Connection, key: str) -> KnownEmbedder | None:
+    value = connection.execute(_value, {"key": key}).scalar()
+    if value is None:
+        return None
+    number, dimensions, name = str(value).split("|", 2)
+    return KnownEmbedder(int(number), name, int(dimensions))
+
+
+def _remember(connection: Connection, key: str, known: KnownEmbedder) -> None:
+    value = f"{known.number}|{known.dimensions}|{known.name}"
+    changed = connection.execute(
+        update(schema.meta).where(schema.meta.c.key == key).values(value=value)
+    )
+    if not changed.rowcount:
+        connection.execute(insert(schema.meta), {"key": key, "value": value})
+
+
+def _drop_vectors(connection: Connection, known: KnownEmbedder) -> None:
+    connection.execute(delete(schema.vectors).where(schema.vectors.c.embedder == known.number))
+
+
+def _missing(connection: Connection, embedder: int) -> bool:
+    records, vectors = schema.records, schema.vectors
+    same = and_(
+        vectors.c.scope == records.c.scope,
+        vectors.c.record == records.c.id,
+        vectors.c.embedder == embedder,
+    )
+    query = select(records.c.id).outerjoin(vectors, same).where(vectors.c.record.is_(None)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _named_scopes(connection: Connection) -> list[tuple[Scope, int]]:
+    rows = connection.execute(
+        select(schema.scopes)
+        .where(schema.scopes.c.name.is_not(None))
+        .order_by(schema.scopes.c.tenant, schema.scopes.c.kind, schema.scopes.c.name)
+    )
+    return [(Scope(row.tenant, row.kind, row.name), int(row.version)) for row in rows]
+
+
+def _scope_stats(connection: Connection, embedder: int) -> list[ScopeStats]:
+    def count(table: Any, *where: Any) -> dict[bytes, int]:
+        query = select(table.c.scope, func.count()).where(*where).group_by(table.c.scope)
+        return {bytes(scope): int(number) for scope, number in connection.execute(query)}
+
+    messages = count(schema.messages)
+    records = count(schema.records)
+    vectors = count(schema.vectors, schema.vectors.c.embedder == embedder)
+    return [
+        ScopeStats(
+            scope=scope,
+            messages=messages.get(scope.key, 0),
+            memories=records.get(scope.key, 0),
+            without_vector=records.get(scope.key, 0) - vectors.get(scope.key, 0),
+            version=version,
+        )
+        for scope, version in _named_scopes(connection)
+    ]

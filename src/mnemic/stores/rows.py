@@ -1,0 +1,220 @@
+"""What goes into the store and comes out of it as rows, before anyone makes records of them.
+
+Conversions live here too: times to microseconds, ids to bytes, JSON to text. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnemic.errors import InputError
+from mnemic.records import Change, MemoryRecord, Message, Skipped
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPassage:
+    """A stretch of a message that becomes a memory: characters `start` to `stop` of its content.
+
+    `kept` is the memory that an import brings along for it: its id, status and marks stay.
+    """
+
+    text: str
+    start: int
+    stop: int
+    fingerprint: bytes
+    length: int
+    hashes: bytes
+    counts: bytes
+    terms_version: int
+    kept: MemoryRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message ready to be committed. `digest` tells same from other content under one id."""
+
+    message: Message
+    digest: bytes
+    passages: tuple[NewPassage, ...]
+    id_given: bool = True
+
+
+@dataclass(slots=True)
+class Appended:
+    """What one transaction of new messages did. `to_embed` holds record ids, speakers and texts."""
+
+    memory_ids: list[bytes] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    to_embed: list[tuple[bytes, str | None, str]] = field(default_factory=list)
+    job: bytes | None = None
+    stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `start` to `stop` of a message, and the memory that stands on them."""
+
+    record: bytes
+    start: int
+    stop: int
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SaidMessage:
+    """A message with what stands on it; `memories` are those whose first message it is."""
+
+    seq: int
+    message: Message
+    spans: list[Span] = field(default_factory=list)
+    memories: dict[bytes, MemoryRecord] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRows:
+    """The rows an index is made of, as columns; `repeats` are further places a memory was said.
+
+    With `full`, they are the whole scope; else what changed, `gone` being the ids to drop.
+    """
+
+    version: int
+    full: bool
+    columns: Mapping[str, Sequence[Any]]
+    repeats: Sequence[tuple[bytes, str, int, int, int]]
+    gone: Sequence[bytes] = ()
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware moment."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware UTC moment."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def now_micros() -> int:
+    """The present, as rows keep it."""
+    return to_micros(datetime.now(UTC))
+
+
+def optional_micros(moment: datetime | None) -> int | None:
+    """`to_micros`, with None for None."""
+    return None if moment is None else to_micros(moment)
+
+
+def optional_moment(micros: int | None) -> datetime | None:
+    """`from_micros`, with None for None."""
+    return None if micros is None else from_micros(micros)
+
+
+def to_json(value: Any) -> str | None:
+    """JSON of a mapping or sequence; None where it is empty."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True) if value else None
+
+
+def from_json(text: str | None) -> Any:
+    """What `to_json` was given; None where it was empty."""
+    return None if text is None else json.loads(text)
+
+
+def to_id(text: str) -> bytes | None:
+    """The 16 bytes of a memory id; None where the text is no id."""
+    try:
+        return UUID(text).bytes
+    except (ValueError, AttributeError, TypeError):
+        return None
+
+
+def from_id(raw: bytes) -> str:
+    """The id as people see it."""
+    return str(UUID(bytes=bytes(raw)))
+
+
+def require_id(text: str) -> bytes:
+    """`to_id`, or `InputError`."""
+    raw = to_id(text)
+    if raw is None:
+        raise InputError(f"{text!r} is not a memory id; `recall` and `list` show them")
+    return raw
+
+
+def pack_vectors(vectors: NDArray[np.float32]) -> list[bytes]:
+    """float16 bytes, one a row."""
+    half = vectors.astype("<f2")
+    return [row.tobytes() for row in half]
+
+
+def message_from_row(row: Mapping[Any, Any]) -> Message:
+    """Make the record of a `messages` row."""
+    return Message(
+        id=row["message_id"],
+        session=row["session"] or None,
+        role=row["role"],
+        content=row["content"],
+        said_at=from_micros(row["said_at"]),
+        recorded_at=from_micros(row["recorded_at"]),
+        name=row["name"],
+        expires_at=optional_moment(row["expires_at"]),
+        tags=tuple(from_json(row["tags"]) or ()),
+        metadata=from_json(row["metadata"]) or {},
+        extra=from_json(row["extra"]) or {},
+    )
+
+
+def memory_from_row(row: Mapping[Any, Any], message_ids: Sequence[str]) -> MemoryRecord:
+    """Make the record of a `records` row and the caller's ids of the messages it stands on."""
+    return MemoryRecord(
+        id=from_id(row["id"]),
+        kind=row["kind"],
+        text=row["text"],
+        said_at=from_micros(row["said_at"]),
+        recorded_at=from_micros(row["recorded_at"]),
+        source=row["source"],
+        speaker=row["speaker"],
+        session=row["session"] or None,
+        message_ids=tuple(message_ids),
+        status=row["status"],
+        valid_from=optional_moment(row["valid_from"]),
+        valid_to=optional_moment(row["valid_to"]),
+        confidence=row["confidence"],
+        importance=row["importance"],
+        pinned=bool(row["pinned"]),
+        expires_at=optional_moment(row["expires_at"]),
+        tags=tuple(from_json(row["tags"]) or ()),
+        metadata=from_json(row["metadata"]) or {},
+    )
+
+
+def change_from_row(row: Mapping[Any, Any]) -> Change:
+    """Make the record of a `changes` row."""
+    record = row["record"]
+    return Change(
+        seq=row["seq"],
+        at=from_micros(row["at"]),
+        action=row["action"],
+        memory_id=None if record is None else from_id(record),
+    )
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield slices of at most `size` items."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]

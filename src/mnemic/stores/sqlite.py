@@ -1,0 +1,161 @@
+"""What is particular to SQLite: how to connect, begin a write, rewrite deleted bytes, name an error."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from mnemic.errors import MnemicError, StoreBusy, StoreError, StoreUnreadable
+
+APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
+BUSY_TIMEOUT_MS = 10_000
+_WRITE = "mnemic_write"
+
+_PRAGMAS = (
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA secure_delete=ON",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA cache_size=-16000",
+)
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_NOT_OURS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+
+
+class SqliteBackend:
+    """One SQLite file in WAL mode."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.url = f"sqlite:///{self.path}"
+
+    def make_engine(self) -> Engine:
+        """Make the pool of connections; the folder is made if it is missing."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"can't make the folder {self.path.parent}: {error}") from error
+        engine = create_engine(
+            URL.create("sqlite", database=str(self.path)),
+            connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+            pool_size=8,
+            max_overflow=24,
+        )
+        event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "begin", _on_begin)
+        return engine
+
+    def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
+        """Connect for a write: it takes the lock at its first statement, and fsyncs if `durable`."""
+        connection = engine.connect().execution_options(**{_WRITE: True})
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        return connection
+
+    def claim(self, connection: Connection) -> None:
+        """Mark a new file as ours."""
+        connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+
+    def is_foreign(self, connection: Connection) -> bool:
+        """Tell whether the file holds tables of another program."""
+        mark = connection.exec_driver_sql("PRAGMA application_id").scalar()
+        tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+        return bool(tables) and mark != APPLICATION_ID
+
+    def bytes_on_disk(self) -> int:
+        """Size of the database with its log."""
+        files = (Path(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def truncate_log(self, engine: Engine) -> bool:
+        """Copy the log into the file and empty it; False where a reader stands in the way."""
+        with engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            # A reader that is in our way now is likely gone in a moment; a long one is a job's task.
+            driver.execute("PRAGMA busy_timeout=250")
+            try:
+                blocked = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY:
+                    raise
+                blocked = 1
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        return not blocked
+
+    def rewrite(self, engine: Engine) -> bool:
+        """Write the whole file anew, so that no byte of a deleted row is left between live ones."""
+        with engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            try:
+                driver.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _BUSY:
+                    raise
+                return False
+        return self.truncate_log(engine)
+
+    def holds(self, engine: Engine, probes: Sequence[bytes]) -> bool:
+        """Tell whether any of the byte strings stands anywhere in the database's pages.
+
+        Asked of SQLite itself: opening and closing the file beside it would drop its POSIX locks.
+        """
+        with engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            content = driver.serialize()
+        return any(content.find(probe) >= 0 for probe in probes)
+
+    def damage(self, engine: Engine) -> list[str]:
+        """What SQLite's integrity check finds."""
+        with engine.connect() as connection:
+            rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+        return [str(row) for row in rows if row != "ok"]
+
+    def explain(self, error: BaseException) -> MnemicError | None:
+        """Turn a driver's error into one of ours; None where it isn't a known one."""
+        if not isinstance(error, sqlite3.Error):
+            return None
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY:
+            return StoreBusy(
+                f"another process kept {self.path} locked for over {BUSY_TIMEOUT_MS // 1000} s; try again"
+            )
+        if code in _NOT_OURS:
+            return StoreUnreadable(
+                f"{self.path} is not an SQLite database, or is damaged ({error});"
+                " name another file, or restore a backup"
+            )
+        return StoreError(f"{self.path}: {error}")
+
+
+def sqlite_path(target: str | os.PathLike[str]) -> Path | None:
+    """The file that a path or an `sqlite:///` URL names; None where it names another database.
+
+    >>> sqlite_path("sqlite:///life.db").name
+    'life.db'
+    >>> sqlite_path("postgresql://localhost/life") is None
+    True
+    """
+    text = os.fspath(target)
+    for prefix in ("sqlite+pysqlite:///", "sqlite:///"):
+        if text.startswith(prefix):
+            return Path(text[len(prefix) :])
+    return None if "://" in text else Path(text)
+
+
+def _on_connect(driver: sqlite3.Connection, _record: object) -> None:
+    # SQLAlchemy's own BEGIN comes from `_on_begin`; the driver must not add one of its own.
+    driver.isolation_level = None
+    for pragma in _PRAGMAS:
+        driver.execute(pragma).close()
+
+
+def _on_begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,155 @@
+"""The store: one method for each thing that happens to content, each in one transaction.
+
+Every method takes the scope first: no scope, no read. What is asked of all scopes is `ledger.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from mnemic.records import Change, MemoryRecord, Message, Scope
+from mnemic.stores import appending, erasing, loading, schema
+from mnemic.stores.database import Database
+from mnemic.stores.erasing import Erased
+from mnemic.stores.ledger import KnownEmbedder, require_current
+from mnemic.stores.rows import (
+    Appended,
+    IndexRows,
+    NewMessage,
+    NewPassage,
+    SaidMessage,
+    now_micros,
+)
+
+SCRUB = "scrub"
+# Whoever erases also removes the bytes at once; a job older than this has lost its process.
+SCRUB_GRACE_MICROS = 10_000_000
+
+
+class Store:
+    """The rows of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def append(self, scope: Scope, new: Sequence[NewMessage]) -> Appended:
+        """Commit messages with their passages, terms and job, on disk when this returns."""
+        with self.database.write() as connection:
+            return appending.append(connection, scope, new, now_micros())
+
+    def add_vectors(
+        self,
+        scope: Scope,
+        embedder: KnownEmbedder,
+        vectors: Sequence[tuple[bytes, bytes]],
+        job: bytes | None = None,
+    ) -> None:
+        """Commit vectors, and finish the job they were due to. Not synced: they can be made again."""
+        with self.database.write(durable=False) as connection:
+            require_current(connection, embedder)
+            appending.add_vectors(connection, scope.key, embedder.number, vectors)
+            if job is not None:
+                appending.finish_job(connection, scope.key, job)
+
+    def set_pinned(self, scope: Scope, record: bytes, pinned: bool) -> bool:
+        """Pin or unpin; False where there is no such memory."""
+        with self.database.write() as connection:
+            changed = connection.execute(
+                update(schema.records)
+                .where(schema.records.c.scope == scope.key, schema.records.c.id == record)
+                .values(pinned=pinned)
+            ).rowcount
+            if changed:
+                action = "pinned" if pinned else "unpinned"
+                erasing.log_changes(connection, scope, now_micros(), [(action, record)])
+        return bool(changed)
+
+    def erase(
+        self,
+        scope: Scope,
+        select_messages: Callable[[Connection], Sequence[bytes]],
+        passage_of: Callable[[Message, int, int], NewPassage],
+    ) -> Erased:
+        """Take away the messages that `select_messages` names, and what only they say."""
+        with self.database.write() as connection:
+            chosen = select_messages(connection)
+            if not chosen:
+                return Erased()
+            erased = erasing.erase_messages(connection, scope, chosen, now_micros())
+            for record in erased.reworded:
+                erasing.reword(connection, scope, record, passage_of)
+            if erased.reworded:
+                payload = b"".join(erased.reworded)
+                appending.add_job(connection, scope, "embed", payload, now_micros())
+            return _with_scrub_job(connection, scope, erased)
+
+    def erase_everything(self, scope: Scope) -> Erased:
+        """Take away all that the scope holds."""
+        with self.database.write() as connection:
+            erased = erasing.erase_everything(connection, scope, now_micros())
+            return _with_scrub_job(connection, scope, erased)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def index_rows(
+        self, scope: Scope, embedder: KnownEmbedder, known: int | None
+    ) -> IndexRows | None:
+        """What an index of version `known` must learn; None where nothing changed."""
+        with self.database.read() as connection:
+            require_current(connection, embedder, moving=False)
+            return loading.index_rows(connection, scope, embedder.number, known)
+
+    def rows_by_id(
+        self, scope: Scope, embedder: KnownEmbedder, version: int, ids: Sequence[bytes]
+    ) -> IndexRows:
+        """The index rows of some records, as they are now."""
+        with self.database.read() as connection:
+            return loading.rows_by_id(connection, scope, embedder.number, version, ids)
+
+    def find_records(self, scope: Scope, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
+        """The records among the ids that are there."""
+        with self.database.read() as connection:
+            return loading.find_records(connection, scope, ids)
+
+    def record_page(
+        self, scope: Scope, after: bytes, limit: int
+    ) -> list[tuple[bytes, MemoryRecord]]:
+        """The next records after an id, in the order of recording."""
+        with self.database.read() as connection:
+            return loading.record_page(connection, scope, after, limit)
+
+    def message_page(self, scope: Scope, after: int, limit: int) -> list[SaidMessage]:
+        """The next messages after a `seq`, in the order of arrival, with what stands on them."""
+        with self.database.read() as connection:
+            return loading.message_page(connection, scope, after, limit)
+
+    def labels(self, scope: Scope) -> list[tuple[bytes, list[str], dict[str, Any]]]:
+        """Id, tags and metadata of the records that carry any."""
+        with self.database.read() as connection:
+            return list(loading.labels(connection, scope))
+
+    def history(self, scope: Scope, record: bytes) -> list[Change]:
+        """Every change of one record, oldest first."""
+        with self.database.read() as connection:
+            return loading.history(connection, scope, record)
+
+    def without_vector(
+        self, scope: Scope, embedder: KnownEmbedder, limit: int
+    ) -> list[tuple[bytes, MemoryRecord]]:
+        """Some records that this embedder has made no vector of yet."""
+        with self.database.read() as connection:
+            ids = loading.ids_without_vector(connection, scope, embedder.number, limit)
+            return list(loading.find_records(connection, scope, ids).items())
+
+
+def _with_scrub_job(connection: Connection, scope: Scope, erased: Erased) -> Erased:
+    """Note in the same transaction that the bytes are still to go, should we die before they do."""
+    if erased.messages or erased.memories:
+        at = now_micros() + SCRUB_GRACE_MICROS
+        erased.job = appending.add_job(connection, scope, SCRUB, b"", at)
+    return erased

@@ -1,0 +1,184 @@
+"""Commands that ask: recall, list, show, history."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mnemic.errors import InputError
+from mnemic.records import MemoryRecord, Recall
+from mnemic.surfaces.cli.app import Db, InScope, Json, User, app, err, out, scoped, show_json
+
+
+@app.command()
+def recall(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    db: Db = None,
+    user: User = None,
+    scope: InScope = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="At most this many memories.")] = 10,
+    budget: Annotated[
+        int | None, typer.Option(help="At most this many tokens of text (o200k).")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help='When the question is asked; anchors "last May". Default: now.'),
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Only what was said from then on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only what was said before then.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only what was said in this session.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only with this tag; repeatable.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only with metadata key=value; repeatable.")
+    ] = None,
+    diversity: Annotated[float, typer.Option(help="0 to 1: prefer hits that differ.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Ask for memories: the best first, with their scores and why.
+
+    Example: mnemic recall "where does Ana live?" --user ana --limit 5
+    """
+    with scoped(db, user, scope) as handle:
+        found = handle.recall(
+            question,
+            limit=limit,
+            budget=budget,
+            at=at,
+            since=since,
+            until=until,
+            in_session=session,
+            tags=tag or (),
+            where=_pairs(where or []),
+            diversity=diversity,
+        )
+    if as_json:
+        show_json(
+            {
+                "query": found.query,
+                "hits": [
+                    {"score": hit.score, "channels": dict(hit.channels), "memory": hit.memory}
+                    for hit in found
+                ],
+                "tokens": found.tokens,
+                "time_phrases": found.time_phrases,
+                "timings_ms": dict(found.timings_ms),
+            }
+        )
+    elif not found:
+        out.print("Nothing found. `mnemic stats` shows whose memory holds what.")
+    else:
+        out.print(hit_table(found))
+        spent = sum(found.timings_ms.values())
+        steps = ", ".join(f"{name} {ms:.1f}" for name, ms in found.timings_ms.items())
+        out.print(f"{len(found)} memories in {spent:.1f} ms ({steps})", style="dim")
+
+
+def hit_table(found: Recall) -> Table:
+    """Hits as a table: score, when and who, what, why."""
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("said", no_wrap=True)
+    table.add_column("memory", ratio=3, overflow="fold")
+    table.add_column("why", ratio=2, style="dim")
+    for hit in found:
+        memory = hit.memory
+        table.add_row(
+            f"{hit.score:.2f}",
+            f"{memory.said_at:%Y-%m-%d}",
+            Text.assemble((f"{memory.speaker or memory.source}: ", "bold"), memory.text),
+            hit.why,
+        )
+    return table
+
+
+@app.command("list")
+def list_memories(
+    db: Db = None,
+    user: User = None,
+    scope: InScope = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="At most this many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List memories in the order in which they were recorded.
+
+    Example: mnemic list --user ana --limit 20
+    """
+    with scoped(db, user, scope) as handle:
+        records = list(islice(handle.iter_memories(), max(0, limit) + 1))
+    more, records = len(records) > limit, records[: max(0, limit)]
+    if as_json:
+        show_json(records)
+        return
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("id", no_wrap=True)
+    table.add_column("said", no_wrap=True)
+    table.add_column("memory", overflow="fold")
+    for record in records:
+        text = Text.assemble((f"{record.speaker or record.source}: ", "bold"), record.text)
+        table.add_row(record.id, f"{record.said_at:%Y-%m-%d}", text)
+    out.print(table if records else "No memories yet. `mnemic remember TEXT` makes one.")
+    if more:
+        err.print(f"more than {limit}; --limit shows more", style="dim")
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="A memory's id, as `list` shows it.")],
+    db: Db = None,
+    user: User = None,
+    scope: InScope = None,
+    as_json: Json = False,
+) -> None:
+    """Show one memory with everything that is known of it.
+
+    Example: mnemic show 019a6f0c-... --user ana
+    """
+    with scoped(db, user, scope) as handle:
+        record = handle.get(id)
+        if record is None:
+            raise InputError(f"{handle.scope} has no memory {id}; `mnemic list` shows the ids")
+    if as_json:
+        show_json(record)
+        return
+    for name in MemoryRecord.__slots__:
+        value = getattr(record, name)
+        if value not in (None, (), {}):
+            out.print(f"[bold]{name:>13}[/]  ", end="")
+            out.print(str(value), markup=False)
+
+
+@app.command()
+def history(
+    id: Annotated[str, typer.Argument(help="A memory's id; also of a forgotten one.")],
+    db: Db = None,
+    user: User = None,
+    scope: InScope = None,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to a memory, oldest first. It holds no text.
+
+    Example: mnemic history 019a6f0c-... --user ana
+    """
+    with scoped(db, user, scope) as handle:
+        changes = handle.history(id)
+    if as_json:
+        show_json(changes)
+        return
+    if not changes:
+        out.print("No history: this memory was never here.")
+    for change in changes:
+        out.print(f"{change.at:%Y-%m-%d %H:%M:%S}Z  #{change.seq:<6} {change.action}")
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise InputError(f"--where takes key=value, not {text!r}")
+        pairs[key] = value
+    return pairs

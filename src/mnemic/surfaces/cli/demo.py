@@ -1,0 +1,116 @@
+"""`mnemic demo`: the shipped conversation, a dozen questions, and the evidence that comes back."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.text import Text
+
+from mnemic.demo import Conversation, LabelledQuestion, load_conversation
+from mnemic.records import Recall
+from mnemic.surfaces.cli.app import Db, Json, app, opened, out, show_json
+
+if TYPE_CHECKING:
+    from mnemic.memory import ScopedMemory
+
+LIMIT = 10
+
+
+@app.command()
+def demo(db: Db = None, as_json: Json = False) -> None:
+    """Load a year's conversation of two friends, ask it a dozen questions, show the evidence.
+
+    Works in a temporary file unless --db names one. Example: mnemic demo
+    """
+    talk = load_conversation()
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        opened(db or str(Path(folder) / "demo.db")) as memory,
+    ):
+        handle = memory.user(talk.user)
+        loaded = _load(handle, talk)
+        asked = [_ask(handle, question) for question in talk.questions if question.demo]
+    if as_json:
+        show_json({"loaded": loaded, "questions": [answer for _, _, answer in asked]})
+        return
+    out.print(
+        f"[bold]{escape(talk.title)}[/]: {loaded['messages']} messages in {len(talk.sessions)} sessions"
+        f" remembered in {loaded['seconds']:.1f} s, each on disk before its vector was made.\n"
+    )
+    for question, found, answer in asked:
+        _render(question, found, answer)
+    _summary([answer for _, _, answer in asked])
+
+
+def _load(handle: ScopedMemory, talk: Conversation) -> dict[str, Any]:
+    from mnemic.surfaces.cli.progress import counting
+
+    start, done = perf_counter(), 0
+    total = sum(len(messages) for messages in talk.sessions.values())
+    with counting("remembering", total) as advance:
+        for session, messages in talk.sessions.items():
+            handle.remember(messages, session=session)
+            done += len(messages)
+            advance(done)
+    return {"messages": done, "seconds": round(perf_counter() - start, 3)}
+
+
+def _ask(
+    handle: ScopedMemory, question: LabelledQuestion
+) -> tuple[LabelledQuestion, Recall, dict[str, Any]]:
+    start = perf_counter()
+    found = handle.recall(question.question, limit=LIMIT, at=question.at)
+    spent = (perf_counter() - start) * 1000
+    places = {
+        message: rank for rank, hit in enumerate(found, 1) for message in hit.memory.message_ids
+    }
+    answer = {
+        "question": question.question,
+        "at": question.at,
+        "category": question.category,
+        "answer": question.answer,
+        "evidence": list(question.evidence),
+        "found_at": {message: places.get(message) for message in question.evidence},
+        "ms": round(spent, 2),
+    }
+    return question, found, answer
+
+
+def _render(question: LabelledQuestion, found: Recall, answer: dict[str, Any]) -> None:
+    out.print(f"[bold cyan]{escape(question.question)}[/]  [dim]asked {question.at[:10]}[/]")
+    if question.evidence:
+        out.print(f"  answer    {escape(question.answer)}")
+    else:
+        out.print("  answer    [yellow]never told[/]: what follows is only the nearest there is")
+    for rank, hit in enumerate(found, 1):
+        memory = hit.memory
+        proof = any(message in question.evidence for message in memory.message_ids)
+        if not proof and rank > (1 if question.evidence else 2):
+            continue
+        mark = "[green]evidence[/]" if proof else "[dim]near    [/]"
+        line = Text(f"{memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}")
+        out.print(f"  {mark}  {rank}. ", line, f" [dim]{hit.score:.1f} = {hit.why}[/]", sep="")
+    missing = [message for message, rank in answer["found_at"].items() if rank is None]
+    if missing:
+        out.print(f"  [red]missed[/]    {', '.join(missing)}, not among the first {LIMIT}")
+    out.print(f"  [dim]{answer['ms']:.1f} ms[/]\n")
+
+
+def _summary(answers: list[dict[str, Any]]) -> None:
+    ranks = [rank for answer in answers for rank in answer["found_at"].values()]
+    hit = sum(rank is not None for rank in ranks)
+    times = sorted(answer["ms"] for answer in answers[1:])
+    out.print(
+        f"{hit} of {len(ranks)} pieces of evidence among the first {LIMIT}; median"
+        f" {times[len(times) // 2]:.1f} ms a question, the question's embedding included."
+        " No key, no server, no model call."
+    )
+    out.print(
+        'Next: mnemic remember "I moved to Lisbon."  then  mnemic recall "where do I live?"',
+        style="dim",
+        markup=False,
+    )

@@ -1,0 +1,103 @@
+"""Reading files as a stream: plain or gzipped, JSON arrays an element at a time, JSON lines."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, cast
+
+from mnemic.errors import InputError
+
+_CHUNK = 1 << 20
+# An element of an array, or a line, that is longer than this is refused rather than read into memory.
+MAX_ELEMENT = 256 << 20
+_NOT_SPACE = re.compile(r"\S")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a file for reading as UTF-8, through gzip where it is gzipped."""
+    try:
+        with path.open("rb") as probe:
+            zipped = probe.read(2) == b"\x1f\x8b"
+    except OSError as error:
+        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+    with ExitStack() as stack:
+        raw: BinaryIO = stack.enter_context(path.open("rb"))
+        if zipped:
+            raw = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw)))
+        try:
+            yield io.TextIOWrapper(raw, encoding="utf-8")
+        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"{path} is not UTF-8 text, or is cut off: {error}") from None
+
+
+def iter_json(handle: TextIO, where: str) -> Iterator[tuple[int, Any]]:
+    """Yield the elements of a JSON array, or of JSON lines, or the one value there is; numbered from 1.
+
+    Reads a piece at a time; an array's elements come as soon as each is complete.
+    """
+    stream = _Stream(handle)
+    array = stream.peek() == "["
+    if array:
+        stream.at += 1
+    for number in count(1):
+        following = stream.peek()
+        if array and following == "," and number > 1:
+            stream.at += 1
+            following = stream.peek()
+        if following == "" and not array:
+            return
+        if following == "]" and array:
+            return
+        yield number, stream.value(f"{where}: element {number}")
+
+
+class _Stream:
+    """Text that is read as far as is needed, and the place in it."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self.handle = handle
+        self.text = ""
+        self.at = 0
+        self.ended = False
+        self.decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that isn't white space; empty at the end."""
+        while True:
+            rest = _NOT_SPACE.search(self.text, self.at)
+            if rest is not None:
+                self.at = rest.start()
+                return rest.group()
+            if not self._more():
+                return ""
+
+    def value(self, what: str) -> Any:
+        """Decode the value that begins here."""
+        while True:
+            try:
+                value, end = self.decoder.raw_decode(self.text, self.at)
+            except (json.JSONDecodeError, RecursionError) as error:
+                if self.ended or len(self.text) - self.at > MAX_ELEMENT:
+                    raise InputError(f"{what} is no JSON, or is cut off: {error}") from None
+            else:
+                # A number at the very end of what was read may go on.
+                if self.ended or end < len(self.text):
+                    self.at = end
+                    return value
+            self._more()
+
+    def _more(self) -> bool:
+        kept = self.text[self.at :]
+        piece = self.handle.read(max(_CHUNK, len(kept)))
+        self.text, self.at = kept + piece, 0
+        self.ended = not piece
+        return bool(piece)

@@ -1,0 +1,161 @@
+"""Importing: items in batches through the same writer as `remember`, so that a second run skips them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, get_args
+
+from mnemic.errors import InputError
+from mnemic.inputs import read_time
+from mnemic.memory import Memory, ScopedMemory
+from mnemic.records import MemoryRecord, Message, Status
+from mnemic.stores.rows import NewMessage, NewPassage, require_id
+from mnemic.timing import Timer
+from mnemic.transfer.formats import Item, read_items
+from mnemic.writing.messages import digest_of, read_input
+from mnemic.writing.passages import make_passage
+from mnemic.writing.remember import Writer
+
+# Messages that are committed together, and lost together if the machine stops before.
+BATCH = 512
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import did. `there_already` counts messages that an earlier run had brought."""
+
+    messages: int = 0
+    memories: int = 0
+    there_already: int = 0
+    repeats: int = 0
+    users: list[str] = field(default_factory=list)
+
+
+def import_file(
+    memory: Memory,
+    path: Path,
+    form: str = "jsonl",
+    *,
+    user: str | None = None,
+    fallback_user: str | None = None,
+    progress: Callable[[ImportReport], None] | None = None,
+) -> ImportReport:
+    """Import a file; `user` takes all of it, `fallback_user` what the file names no user for.
+
+    What was imported before is skipped, so that a run that broke off is simply run again.
+    Raises `InputError` naming the place in the file; what came before it is kept.
+    """
+    report = ImportReport()
+
+    def owner(item: Item) -> str:
+        name = user or item.user or fallback_user
+        if name is None:
+            raise InputError(f"{item.where} doesn't say whose memory it is; name a user")
+        return name
+
+    for name, items in groupby(read_items(path, form), owner):
+        if name not in report.users:
+            report.users.append(name)
+        for batch in _batches(items, BATCH):
+            import_items(memory.user(name), batch, report)
+            if progress is not None:
+                progress(report)
+    return report
+
+
+def import_items(handle: ScopedMemory, items: Iterable[Item], report: ImportReport) -> None:
+    """Import items into one scope, in one transaction, and count them."""
+    writer, now = handle._writer(), datetime.now(UTC)
+    new = _without_taken_ids(handle, [_prepare(writer, item, now) for item in items])
+    receipt = writer.commit(handle.scope, new, Timer())
+    known = sum(skipped.reason == "same id and content" for skipped in receipt.skipped)
+    repeats = sum(skipped.reason == "repeat" for skipped in receipt.skipped)
+    report.messages += len(new) - known
+    report.there_already += known
+    report.repeats += repeats
+    report.memories += len(receipt.memory_ids) - repeats
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _prepare(writer: Writer, item: Item, now: datetime) -> NewMessage:
+    try:
+        recorded_at = (
+            now if item.recorded_at is None else read_time(item.recorded_at, "recorded_at")
+        )
+        [(message, given)] = read_input(item.message, None, recorded_at)
+        if item.memories is None:
+            return writer.prepare(message, given)
+        passages = tuple(_passage(message, memory) for memory in item.memories)
+    except InputError as error:
+        raise InputError(f"{item.where}: {error}") from None
+    return NewMessage(message, digest_of(message), passages, given)
+
+
+def _passage(message: Message, memory: Any) -> NewPassage:
+    """A passage as an export wrote it: its own memory, or the repeat of another's."""
+    start, stop = memory.get("start"), memory.get("stop")
+    if not (isinstance(start, int) and isinstance(stop, int)):
+        raise InputError("a memory needs its start and stop in the message")
+    if not 0 <= start < stop <= len(message.content):
+        raise InputError(f"a memory lies outside its message: {start} to {stop}")
+    kept = None if "repeats" in memory else _kept(message, memory)
+    return make_passage(message, start, stop, kept)
+
+
+def _kept(message: Message, memory: Any) -> MemoryRecord:
+    require_id(memory.get("id"))
+    status = memory.get("status", "current")
+    if status not in get_args(Status):
+        raise InputError(f"unknown status {status!r}")
+
+    def moment(name: str) -> datetime | None:
+        return None if memory.get(name) is None else read_time(memory[name], name)
+
+    def number(name: str, usual: float) -> float:
+        value = memory.get(name, usual)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InputError(f"{name} must be a number from 0 to 1")
+        return float(value)
+
+    return MemoryRecord(
+        id=memory["id"],
+        kind="episodic",
+        text="",
+        said_at=message.said_at,
+        recorded_at=moment("recorded_at") or message.recorded_at,
+        source="user",
+        status=status,
+        valid_from=moment("valid_from"),
+        valid_to=moment("valid_to"),
+        confidence=number("confidence", 1.0),
+        importance=number("importance", 0.0),
+        pinned=memory.get("pinned") is True,
+    )
+
+
+def _without_taken_ids(handle: ScopedMemory, new: list[NewMessage]) -> list[NewMessage]:
+    """Let go of memory ids that this scope has already: those memories get ids of their own."""
+    ids = [p.kept.id for item in new for p in item.passages if p.kept is not None]
+    taken = {key for key in ids if handle.get(key) is not None} if ids else set()
+    seen: set[str] = set()
+    freed: list[NewMessage] = []
+    for item in new:
+        passages = []
+        for passage in item.passages:
+            kept = passage.kept
+            if kept is not None and (kept.id in taken or kept.id in seen):
+                passage = make_passage(item.message, passage.start, passage.stop)
+            elif kept is not None:
+                seen.add(kept.id)
+            passages.append(passage)
+        freed.append(NewMessage(item.message, item.digest, tuple(passages), item.id_given))
+    return freed

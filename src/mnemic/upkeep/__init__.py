@@ -1,0 +1,1 @@
+"""What happens between conversations. It changes no memory's words."""

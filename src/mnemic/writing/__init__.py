@@ -1,0 +1,1 @@
+"""Text to memories: reading what the caller gives, cutting passages, committing, embedding."""

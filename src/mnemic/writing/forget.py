@@ -1,0 +1,64 @@
+"""The flow of an erasure: rows in one transaction, then the bytes, then a look whether any is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from mnemic.records import Erasure, Message, Scope
+from mnemic.stores.erasing import Erased
+from mnemic.stores.ledger import Ledger
+from mnemic.stores.rows import NewPassage
+from mnemic.stores.store import SCRUB, Store
+from mnemic.writing.passages import make_passage
+
+# Looking for more than this in a large file costs more than writing it anew.
+_MAX_PROBE_WORK = 1 << 34
+
+
+@dataclass(frozen=True, slots=True)
+class Eraser:
+    """What an erasure needs: the rows, and the say over the file's bytes."""
+
+    store: Store
+    ledger: Ledger
+
+    def erase(self, scope: Scope, erase_rows: Callable[[], Erased]) -> Erasure:
+        """Take the rows away, then their bytes; where a reader stands in the way, a job does it later."""
+        start = perf_counter()
+        erased = erase_rows()
+        rows_ms = (perf_counter() - start) * 1000
+        if not erased.messages and not erased.memories:
+            return Erasure("absent", timings_ms={"rows": rows_ms})
+        clean = self._scrub(erased.probes)
+        if clean and erased.job is not None:
+            self.ledger.finish_jobs([(scope.key, erased.job)])
+        spent = {"rows": rows_ms, "bytes": (perf_counter() - start) * 1000 - rows_ms}
+        return Erasure("clean" if clean else "pending", erased.messages, erased.memories, spent)
+
+    def finish_pending(self) -> bool:
+        """Finish erasures whose bytes a reader kept; True when none is left."""
+        jobs = self.ledger.due_jobs(SCRUB, 1000)
+        if not jobs:
+            return True
+        # The text to look for is gone, so the file is written anew to be sure.
+        if not self.ledger.rewrite():
+            return False
+        self.ledger.finish_jobs([(job.scope_key, job.id) for job in jobs])
+        return True
+
+    def _scrub(self, probes: Sequence[bytes]) -> bool:
+        if not self.ledger.truncate_log():
+            return False
+        # SQLite zeroes what it deletes, but not the copies that stay behind when it moves cells
+        # between pages; they are rare, and a new file has none.
+        work = self.ledger.bytes_on_disk() * max(1, len(probes))
+        if work < _MAX_PROBE_WORK and not self.ledger.holds(probes):
+            return True
+        return self.ledger.rewrite()
+
+
+def passage_again(message: Message, start: int, stop: int) -> NewPassage:
+    """The passage of a message that stays, for a memory whose first message went."""
+    return make_passage(message, start, stop)

@@ -1,0 +1,149 @@
+"""Cutting a message into passages that fit the embedder, at sentence borders. Pure.
+
+A passage is a stretch of the message itself: what is stored is what was said, to the letter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+
+from mnemic.models.embedder import MeasuresText
+from mnemic.models.terms import TERMS_VERSION, count_terms
+from mnemic.records import MemoryRecord, Message
+from mnemic.stores.rows import NewPassage
+
+# An embedder that can't measure text: characters that are safe for 256 tokens of most languages.
+FALLBACK_CHARACTERS = 600
+
+# Ends of sentences: a line break, or a stop with what closes it, before white space.
+_SENTENCE_END = re.compile(r"\n+|[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]+\s*")
+_SPACE = re.compile(r"\s+")
+_WORD_EDGE = re.compile(r"[.,;:!\u2026\"\u201c\u201d']+(?=\s)|(?<=\s)[\"\u201c\u201d']+")
+
+
+def cut(text: str, embedder: object, speaker: str | None = None) -> list[tuple[int, int]]:
+    """Cut a text into stretches `(start, stop)` that fit the embedder with the speaker's name before.
+
+    White space at the edges is left out.
+
+    >>> cut("One. Two.", object())
+    [(0, 9)]
+    """
+    if not text.strip():
+        return []
+    if not isinstance(embedder, MeasuresText):
+        return list(_pack(text, range(1, len(text) + 1), FALLBACK_CHARACTERS))
+    before = text_to_embed(speaker, "")
+    # No token is shorter than a character, so most messages need no measuring.
+    if len(before) + len(text) <= embedder.max_tokens:
+        return [_trim(text, 0, len(text))]
+    room = embedder.max_tokens - (len(embedder.token_offsets(before)) if before else 0)
+    ends = [stop for _, stop in embedder.token_offsets(text)]
+    return list(_pack(text, ends, max(room, embedder.max_tokens // 2)))
+
+
+def _pack(text: str, ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Fill passages with whole sentences, of nearly even size; a sentence too long is cut at a token."""
+    total = len(ends)
+    if total <= most:
+        yield _trim(text, 0, len(text))
+        return
+    borders = [match.end() for match in _SENTENCE_END.finditer(text)]
+    start, used = 0, 0
+    while used < total:
+        left = total - used
+        # Even shares, so that no short rest is left over at the end.
+        share = -(-left // -(-left // most))
+        limit = ends[used + min(most, left) - 1]
+        aim = ends[used + min(share, left) - 1]
+        stop = len(text) if left <= most else _border(text, borders, (start, aim, limit))
+        span = _trim(text, start, stop)
+        if span[0] < span[1]:
+            yield span
+        start, used = stop, max(used + 1, bisect_right(ends, stop))
+
+
+def _border(text: str, borders: list[int], place: tuple[int, int, int]) -> int:
+    """The sentence border nearest to the aim within the limit, else the last space, else the limit."""
+    start, aim, limit = place
+    low, high = bisect_right(borders, start), bisect_right(borders, limit)
+    if low >= high:
+        space = max(text.rfind(" ", start + 1, limit), text.rfind("\n", start + 1, limit))
+        return space + 1 if space > start else limit
+    at = min(max(bisect_left(borders, aim), low), high - 1)
+    return min((borders[i] for i in (at - 1, at) if low <= i < high), key=lambda b: abs(b - aim))
+
+
+def _trim(text: str, start: int, stop: int) -> tuple[int, int]:
+    while start < stop and text[start].isspace():
+        start += 1
+    while stop > start and text[stop - 1].isspace():
+        stop -= 1
+    return start, stop
+
+
+def passages_of(message: Message, embedder: object) -> tuple[NewPassage, ...]:
+    """Cut a message into passages ready to be stored."""
+    return tuple(
+        make_passage(message, start, stop)
+        for start, stop in cut(message.content, embedder, message.name)
+    )
+
+
+def make_passage(
+    message: Message, start: int, stop: int, kept: MemoryRecord | None = None
+) -> NewPassage:
+    """Make the passage of a stretch of a message: its fingerprint and its terms."""
+    text = message.content[start:stop]
+    terms = count_terms(text_to_embed(message.name, text))
+    return NewPassage(
+        text=text,
+        start=start,
+        stop=stop,
+        fingerprint=fingerprint(message, text),
+        length=terms.length,
+        hashes=terms.hashes,
+        counts=terms.counts,
+        terms_version=TERMS_VERSION,
+        kept=kept,
+    )
+
+
+def text_to_embed(speaker: str | None, text: str) -> str:
+    """What is embedded and counted for a passage: with its speaker, whom questions name.
+
+    On LoCoMo's development half the name lifts the embedder's own R@10 from .30 to .50.
+    """
+    return text if speaker is None else f"{speaker}: {text}"
+
+
+def fingerprint(message: Message, text: str) -> bytes:
+    """Tell a near-exact repeat: same speaker, same words, same labels; case, spaces and stops apart."""
+    parts = (
+        message.role,
+        message.name,
+        normalise(text),
+        sorted(message.tags),
+        dict(message.metadata),
+        None if message.expires_at is None else message.expires_at.isoformat(),
+    )
+    packed = json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()
+    return hashlib.blake2b(packed, digest_size=16).digest()
+
+
+def normalise(text: str) -> str:
+    """Fold what doesn't change a sentence's meaning; a question mark, a sign or a number does.
+
+    >>> normalise("I moved to  Lisbon!") == normalise("i moved to Lisbon.")
+    True
+    >>> normalise("You moved?") == normalise("You moved.")
+    False
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    folded = _WORD_EDGE.sub("", folded)
+    return _SPACE.sub(" ", folded).strip().rstrip(".,;:!\u2026\"' ")

@@ -1,0 +1,107 @@
+"""The flow of a write: read, commit, embed, commit the vectors; each step's time on the receipt.
+
+The messages are durable before the embedder is asked. If it fails, they are found by their words,
+and a job in the outbox has the vectors made later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mnemic.errors import EmbedderError
+from mnemic.models.embedder import Embedder, embed_checked
+from mnemic.records import MemoryRecord, Message, Receipt, Scope
+from mnemic.stores.ledger import Job, KnownEmbedder, Ledger
+from mnemic.stores.rows import Appended, NewMessage, chunks, from_id, pack_vectors
+from mnemic.stores.store import Store
+from mnemic.timing import Timer
+from mnemic.writing.messages import RememberInput, digest_of, read_input
+from mnemic.writing.passages import passages_of, text_to_embed
+
+# Vectors are committed in batches of this many, so that a long import can be taken up again.
+EMBED_BATCH = 512
+MAX_JOBS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What a write needs: the rows and the model that makes their vectors."""
+
+    store: Store
+    ledger: Ledger
+    embedder: Embedder
+    known: KnownEmbedder
+
+    def remember(self, scope: Scope, given: RememberInput, session: str | None) -> Receipt:
+        """Commit what was said, then its vectors."""
+        timer = Timer()
+        with timer.step("read"):
+            read = read_input(given, session, datetime.now(UTC))
+            new = [self.prepare(message, id_given) for message, id_given in read]
+        return self.commit(scope, new, timer)
+
+    def prepare(self, message: Message, id_given: bool) -> NewMessage:
+        """Cut a message into passages."""
+        return NewMessage(
+            message, digest_of(message), passages_of(message, self.embedder), id_given
+        )
+
+    def commit(self, scope: Scope, new: Sequence[NewMessage], timer: Timer) -> Receipt:
+        """Commit prepared messages, then their vectors."""
+        with timer.step("commit"):
+            done = self.store.append(scope, new) if new else Appended()
+        error = self._embed(scope, done, timer)
+        return Receipt(
+            message_ids=tuple(item.message.id for item in new),
+            memory_ids=tuple(from_id(key) for key in dict.fromkeys(done.memory_ids)),
+            state="unchanged" if not done.stored else "committed" if error else "indexed",
+            skipped=tuple(done.skipped),
+            error=error,
+            timings_ms=timer.spent,
+        )
+
+    def _embed(self, scope: Scope, done: Appended, timer: Timer) -> str | None:
+        batches = list(chunks(done.to_embed, EMBED_BATCH))
+        for number, batch in enumerate(batches, 1):
+            try:
+                with timer.step("embed"):
+                    texts = [text_to_embed(speaker, text) for _, speaker, text in batch]
+                    vectors = embed_checked(self.embedder, texts)
+            except EmbedderError as error:
+                return f"{error} (the words are safe; the vectors follow)"
+            with timer.step("vectors"):
+                keyed = list(zip([key for key, *_ in batch], pack_vectors(vectors), strict=True))
+                last = number == len(batches)
+                self.store.add_vectors(scope, self.known, keyed, done.job if last else None)
+        return None
+
+    def heal(self, limit: int = MAX_JOBS) -> int:
+        """Make the vectors that a writer which died, or a failing model, left undone; how many."""
+        made = 0
+        for job in self.ledger.due_jobs("embed", limit):
+            made += self._finish(job)
+        return made
+
+    def _finish(self, job: Job) -> int:
+        if job.scope is None:
+            self.ledger.finish_jobs([(job.scope_key, job.id)])
+            return 0
+        keys = [job.payload[at : at + 16] for at in range(0, len(job.payload), 16)]
+        found = self.store.find_records(job.scope, keys)
+        self.embed_records(job.scope, list(found.items()), job.id)
+        return len(found)
+
+    def embed_records(
+        self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]], job: bytes | None = None
+    ) -> None:
+        """Make and commit the vectors of records, and finish the job they were due to."""
+        for some in chunks(records, EMBED_BATCH) if records else ((),):
+            vectors = embed_checked(
+                self.embedder, [text_to_embed(record.speaker, record.text) for _, record in some]
+            )
+            keyed = list(zip([key for key, _ in some], pack_vectors(vectors), strict=True))
+            self.store.add_vectors(scope, self.known, keyed, None)
+        if job is not None:
+            self.store.add_vectors(scope, self.known, [], job)
