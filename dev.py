@@ -8,8 +8,6 @@ is installed outside this folder, and nothing here needs root. Where `uv` is on 
 because it is faster; otherwise `venv` and `pip` do the same.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util
@@ -20,17 +18,33 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+OLDEST = (3, 11)
+
+
+def version_problem(version: "Sequence[int]") -> "str | None":
+    """Say what is wrong with this Python's version; `None` where it will do."""
+    if tuple(version[:2]) >= OLDEST:
+        return None
+    have = ".".join(str(part) for part in version[:3])
+    need = ".".join(str(part) for part in OLDEST)
+    return (
+        f"mnemic needs Python {need} or later, and this is Python {have}. "
+        "Run dev.py with a later one, for example: python3.12 dev.py test"
+    )
+
+
+# Here, because what follows can't even be read by an older Python.
+PROBLEM = version_problem(sys.version_info[:3])
+if PROBLEM:
+    sys.exit("dev.py: " + PROBLEM)
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "dev-stamp"
 LOCKED = ROOT / "requirements" / "dev.txt"
-OLDEST = (3, 11)
 CHECKED = ("src", "tests", "bench", "scripts", "examples", "dev.py")
 # Arguments of pytest that choose a few tests, or that two processes can't serve.
 ALONE = ("-k", "-n", "-s", "--pdb", "--lf", "--ff", "--sw", "--co", "--collect-only")
@@ -101,18 +115,6 @@ class Failed(Exception):
 
 
 # --- what can be said without doing anything --------------------------------------------------
-
-
-def version_problem(version: Sequence[int]) -> str | None:
-    """Say what is wrong with this Python's version; `None` where it will do."""
-    if tuple(version[:2]) >= OLDEST:
-        return None
-    have = ".".join(str(part) for part in version[:3])
-    need = ".".join(str(part) for part in OLDEST)
-    return (
-        f"mnemic needs Python {need} or later, and this is Python {have}. "
-        f"Run dev.py with a later one, for example: python3.12 dev.py test"
-    )
 
 
 def overview() -> str:
@@ -468,10 +470,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
-    problem = version_problem(sys.version_info[:3])
-    if problem:
-        print(f"dev.py: {problem}", file=sys.stderr)
-        return 2
     try:
         command, rest = parse(arguments)
         if command == "help":

@@ -109,13 +109,16 @@ class Hit:
 class Recall(Sequence[Hit]):
     """The answer to a question: hits, best first. Behaves as a sequence of `Hit`.
 
-    `tokens` is the size of `text`; `timings_ms` says where the time went.
+    `tokens` is the size of `text` where a budget was given; `time_phrases` are the words of the question
+    that were read as a time; `error` says why only words were compared, should the embedder have failed;
+    `timings_ms` says where the time went.
     """
 
     query: str
     hits: tuple[Hit, ...]
     tokens: int | None = None
     time_phrases: tuple[str, ...] = ()
+    error: str | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -51,6 +51,14 @@ def from_environment() -> Settings:
     )
 
 
+def silence_libraries() -> None:
+    """Keep a memory's libraries from reporting home; call it before they are imported.
+
+    Importing ONNX Runtime 1.32 makes a device id and an event store in the home folder otherwise.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def default_db() -> str:
     """`memory.db` in the user's data directory (made when first written to)."""
     from platformdirs import user_data_path

@@ -4,29 +4,36 @@ import json
 import re
 from collections import Counter
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Doc = dict[str, Any]
+Messages = list[dict[str, Any]]
+Times = dict[str, datetime]
 
 DEMO = Path(__file__).resolve().parents[2] / "src" / "mnemic" / "demo"
 
 
 @pytest.fixture(scope="module")
-def doc():
-    return json.loads((DEMO / "conversation.json").read_text(encoding="utf-8"))
+def doc() -> Doc:
+    read: Doc = json.loads((DEMO / "conversation.json").read_text(encoding="utf-8"))
+    return read
 
 
 @pytest.fixture(scope="module")
-def messages(doc):
+def messages(doc: Doc) -> Messages:
     return [message for session in doc["sessions"] for message in session["messages"]]
 
 
 @pytest.fixture(scope="module")
-def said_at(messages):
+def said_at(messages: Messages) -> Times:
     return {message["id"]: datetime.fromisoformat(message["said_at"]) for message in messages}
 
 
-def test_top_level_fields(doc):
+def test_top_level_fields(doc: Doc) -> None:
     assert set(doc) == {"title", "license", "user", "timezone", "sessions", "questions"}
     assert doc["title"]
     assert doc["license"] == "CC-BY-4.0"
@@ -34,14 +41,14 @@ def test_top_level_fields(doc):
     assert doc["timezone"] == "Europe/London"
 
 
-def test_sessions_and_messages_are_many_enough(doc, messages):
+def test_sessions_and_messages_are_many_enough(doc: Doc, messages: Messages) -> None:
     assert len(doc["sessions"]) >= 10
     assert len(messages) >= 180
     for session in doc["sessions"]:
         assert 14 <= len(session["messages"]) <= 24, session["id"]
 
 
-def test_message_fields(doc, messages):
+def test_message_fields(doc: Doc, messages: Messages) -> None:
     for message in messages:
         assert set(message) == {"id", "role", "name", "content", "said_at"}
         assert message["role"] == "user"
@@ -50,7 +57,7 @@ def test_message_fields(doc, messages):
         assert {message["name"] for message in session["messages"]} == {"Maya", "Daniel"}
 
 
-def test_ids_are_unique_and_in_order(doc, messages):
+def test_ids_are_unique_and_in_order(doc: Doc, messages: Messages) -> None:
     sessions = [session["id"] for session in doc["sessions"]]
     assert sessions == [f"s{n:02d}" for n in range(1, len(sessions) + 1)]
     for session in doc["sessions"]:
@@ -61,9 +68,9 @@ def test_ids_are_unique_and_in_order(doc, messages):
     assert questions == [f"q{n:02d}" for n in range(1, len(questions) + 1)]
 
 
-def test_times_have_the_right_offset_and_rise(messages, said_at):
+def test_times_have_the_right_offset_and_rise(messages: Messages, said_at: Times) -> None:
     times = [said_at[message["id"]] for message in messages]
-    assert all(earlier < later for earlier, later in zip(times, times[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(times))
     # In 2025 British Summer Time ran from 30 March to 26 October.
     summer_begins = datetime.fromisoformat("2025-03-30T01:00:00+00:00")
     summer_ends = datetime.fromisoformat("2025-10-26T01:00:00+00:00")
@@ -73,19 +80,19 @@ def test_times_have_the_right_offset_and_rise(messages, said_at):
         assert time.utcoffset() == timedelta(hours=hours), time
 
 
-def test_sessions_span_a_year(doc, said_at):
+def test_sessions_span_a_year(doc: Doc, said_at: Times) -> None:
     first = said_at[doc["sessions"][0]["messages"][0]["id"]]
     last = said_at[doc["sessions"][-1]["messages"][-1]["id"]]
     assert last - first > timedelta(days=330)
 
 
-def test_a_session_is_one_sitting(doc, said_at):
+def test_a_session_is_one_sitting(doc: Doc, said_at: Times) -> None:
     for session in doc["sessions"]:
         times = [said_at[message["id"]] for message in session["messages"]]
         assert times[-1] - times[0] < timedelta(hours=2), session["id"]
 
 
-def test_category_counts(doc):
+def test_category_counts(doc: Doc) -> None:
     counts = Counter(question["category"] for question in doc["questions"])
     assert set(counts) == {"single-hop", "multi-hop", "temporal", "update", "unanswerable"}
     assert len(doc["questions"]) >= 60
@@ -96,7 +103,7 @@ def test_category_counts(doc):
     assert counts["unanswerable"] >= 5
 
 
-def test_question_fields(doc):
+def test_question_fields(doc: Doc) -> None:
     required = {"id", "question", "at", "answer", "evidence", "category", "demo"}
     for question in doc["questions"]:
         extra = {"superseded"} if question["category"] == "update" else set()
@@ -109,7 +116,7 @@ def test_question_fields(doc):
     assert len(set(texts)) == len(texts)
 
 
-def test_evidence_exists_and_was_said_before_the_question(doc, said_at):
+def test_evidence_exists_and_was_said_before_the_question(doc: Doc, said_at: Times) -> None:
     for question in doc["questions"]:
         evidence = question["evidence"]
         assert len(set(evidence)) == len(evidence), question["id"]
@@ -118,7 +125,7 @@ def test_evidence_exists_and_was_said_before_the_question(doc, said_at):
             assert said_at[message_id] < datetime.fromisoformat(question["at"]), question["id"]
 
 
-def test_evidence_fits_the_category(doc):
+def test_evidence_fits_the_category(doc: Doc) -> None:
     for question in doc["questions"]:
         found = len(question["evidence"])
         if question["category"] == "unanswerable":
@@ -131,7 +138,7 @@ def test_evidence_fits_the_category(doc):
             assert found >= 1, question["id"]
 
 
-def test_superseded_statements_are_older_than_the_evidence(doc, said_at):
+def test_superseded_statements_are_older_than_the_evidence(doc: Doc, said_at: Times) -> None:
     for question in doc["questions"]:
         if question["category"] != "update":
             continue
@@ -141,7 +148,7 @@ def test_superseded_statements_are_older_than_the_evidence(doc, said_at):
             assert all(said_at[old] < said_at[new] for new in question["evidence"]), question["id"]
 
 
-def test_demo_dozen(doc):
+def test_demo_dozen(doc: Doc) -> None:
     demo = [question for question in doc["questions"] if question["demo"]]
     counts = Counter(question["category"] for question in demo)
     assert len(demo) == 12
@@ -152,13 +159,13 @@ def test_demo_dozen(doc):
     assert counts["multi-hop"] >= 1
 
 
-def test_phone_numbers_are_fictitious(messages):
+def test_phone_numbers_are_fictitious(messages: Messages) -> None:
     text = "\n".join(message["content"] for message in messages)
     assert set(re.findall(r"\b\d{3}-\d{4}\b", text)) == {"555-0142", "555-0187"}
     assert not re.search(r"\b\d{5,}\b", text.replace("HB-40718", ""))
 
 
-def test_data_card_states_the_counts(doc, messages):
+def test_data_card_states_the_counts(doc: Doc, messages: Messages) -> None:
     card = (DEMO / "README.md").read_text(encoding="utf-8")
     lengths = [len(session["messages"]) for session in doc["sessions"]]
     counts = Counter(question["category"] for question in doc["questions"])

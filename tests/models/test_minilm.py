@@ -208,3 +208,11 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_forked_child_can_embed() -> None:
     """In a process of its own, so that the fork copies neither pytest nor its threads."""
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
+
+
+def test_the_runtime_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    code = "from mnemic.models.minilm import MiniLM; MiniLM().embed(['hello'])"
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env | home)
+    assert list(tmp_path.rglob("*")) == []

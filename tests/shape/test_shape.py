@@ -26,7 +26,7 @@ PARAMETERS = 7
 # From the top down. A room imports from itself and from lower ranks; `mnemic` is the package's
 # own front (`from mnemic import Memory`), and everything may be imported by `testing`.
 RANKS = (
-    {"testing"},
+    {"testing", "__main__"},
     {"surfaces", "integrations"},
     {"evaluation", "transfer", "demo"},
     {"mnemic"},

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.errors import EmbedderUnavailable
+from mnemic.settings import silence_libraries
 
 __all__ = ["MiniLM"]
 
@@ -230,6 +231,7 @@ def _open_tokenizer(content: bytes) -> Callable[[str], _Encoding]:
 
 def _open_session(content: bytes) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
     """Return what computes one text's vector: ids of shape (1, tokens) to floats (384,)."""
+    silence_libraries()
     runtime: Any = import_module("onnxruntime")  # it has no type stubs
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -26,8 +26,8 @@ class RemoteEmbedder:
     """Vectors from `POST {url}/embeddings`, as OpenAI, vLLM, llama.cpp, Ollama and others serve it.
 
     `url` ends where `/embeddings` begins, for example `http://localhost:8080/v1`. A store remembers
-    the model's name, so the same model may move to another address. `dimensions` is asked of the
-    server once unless given. Needs `pip install 'mnemic[http]'`.
+    the model's name, so the same model may move to another address. `dimensions` is learned from the
+    server unless given. Needs `pip install 'mnemic[http]'`.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RemoteEmbedder:
 
     @property
     def dimensions(self) -> int:
-        """Length of the vectors; the first call asks the server."""
+        """Length of the vectors; asks the server where no answer has told it yet."""
         if self._dimensions is None:
             self._dimensions = len(self._ask(["dimensions"])[0])
         return self._dimensions
@@ -61,6 +61,8 @@ class RemoteEmbedder:
         rows = [
             row for at in range(0, len(texts), BATCH) for row in self._ask(texts[at : at + BATCH])
         ]
+        if rows and self._dimensions is None:
+            self._dimensions = len(rows[0])
         try:
             vectors = np.array(rows, dtype=np.float32).reshape(len(texts), self.dimensions)
         except (ValueError, TypeError) as error:

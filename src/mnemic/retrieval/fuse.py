@@ -20,7 +20,7 @@ WEIGHTS: Mapping[str, float] = {
     "around": 1.0,
     "speaker": 2.0,
     "time": 4.0,
-    "source": 0.5,
+    "source": 2.0,
 }
 
 

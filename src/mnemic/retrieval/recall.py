@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnemic.errors import EmbedderError
 from mnemic.models.embedder import Embedder, embed_checked
 from mnemic.models.terms import question_terms
 from mnemic.models.tokens import count_tokens
@@ -65,7 +66,7 @@ class Reader:
         if not allowed.any():
             return Recall(question.text, (), tokens=0, timings_ms=timer.spent)
         with timer.step("embed"):
-            vector = embed_checked(self.embedder, [question.text])[0]
+            vector, error = self._embed(question.text)
         with timer.step("score"):
             scored = _score(index, question, vector, windows)
             total = fuse(scored)
@@ -78,7 +79,14 @@ class Reader:
             with timer.step("pack"):
                 hits, tokens = _pack(hits, question.budget)
         phrases = tuple(window.phrase for window in windows)
-        return Recall(question.text, tuple(hits), tokens, phrases, timer.spent)
+        return Recall(question.text, tuple(hits), tokens, phrases, error, timer.spent)
+
+    def _embed(self, text: str) -> tuple[NDArray[np.float32] | None, str | None]:
+        """The question's vector, or why there is none: then its words have to do."""
+        try:
+            return embed_checked(self.embedder, [text])[0], None
+        except EmbedderError as error:
+            return None, f"{error} (only words were compared)"
 
     def _allowed(self, scope: Scope, index: Index, question: Question) -> NDArray[np.bool_]:
         """The rows that may answer."""
@@ -135,10 +143,14 @@ class Reader:
 
 
 def _score(
-    index: Index, question: Question, vector: NDArray[np.float32], windows: Sequence[TimeWindow]
+    index: Index,
+    question: Question,
+    vector: NDArray[np.float32] | None,
+    windows: Sequence[TimeWindow],
 ) -> dict[str, Any]:
     live = None if index.columns.current.all() else index.columns.current
-    meaning = channels.standardised(channels.meaning(index, vector), live)
+    cosine = np.zeros(len(index), np.float32) if vector is None else channels.meaning(index, vector)
+    meaning = channels.standardised(cosine, live)
     words = channels.standardised(channels.wording(index, question_terms(question.text)), live)
     scored = {
         "meaning": meaning,

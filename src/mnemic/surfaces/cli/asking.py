@@ -64,6 +64,7 @@ def recall(
                     for hit in found
                 ],
                 "tokens": found.tokens,
+                "error": found.error,
                 "time_phrases": found.time_phrases,
                 "timings_ms": dict(found.timings_ms),
             }
@@ -74,6 +75,8 @@ def recall(
         out.print(hit_table(found))
         spent = sum(found.timings_ms.values())
         steps = ", ".join(f"{name} {ms:.1f}" for name, ms in found.timings_ms.items())
+        if found.error:
+            err.print(found.error, style="yellow", markup=False)
         out.print(f"{len(found)} memories in {spent:.1f} ms ({steps})", style="dim")
 
 
