@@ -32,6 +32,7 @@ from mnemic.transfer.importing import import_file
 DIMENSIONS = 384
 NEIGHBOURS = 50
 LIMITS = {1_000: None, 10_000: 6.0, 100_000: 2.0}
+POOL = np.random.default_rng(1).standard_normal((997, DIMENSIONS), dtype=np.float32)
 
 
 class Synthetic:
@@ -41,11 +42,10 @@ class Synthetic:
     dimensions = DIMENSIONS
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        pool = np.random.default_rng(1).standard_normal((997, DIMENSIONS), dtype=np.float32)
         rows = np.array([hash(text) % 997 for text in texts])
         shift = np.array([hash(text) // 997 % DIMENSIONS for text in texts])
         columns = (np.arange(DIMENSIONS)[None, :] + shift[:, None]) % DIMENSIONS
-        vectors = pool[rows[:, None], columns]
+        vectors = POOL[rows[:, None], columns]
         unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
 
@@ -72,14 +72,16 @@ def main() -> int:
 
 
 def zipf_texts(count: int, seed: int) -> list[str]:
-    """Texts of 6 to 30 words whose frequencies are Zipf's."""
+    """Texts of 6 to 30 words that aren't stop words, with frequencies as Zipf and Mandelbrot have it.
+
+    A word's share falls with its rank; the first 150 ranks, about what stop words take, are left out.
+    """
     rng = np.random.default_rng(seed)
-    words = np.minimum(rng.zipf(1.3, count * 18), 20_000)
+    share = 1.0 / (np.arange(30_000) + 150.0) ** 1.05
+    words = rng.choice(len(share), count * 31, p=share / share.sum())
     ends = np.cumsum(rng.integers(6, 31, count))
-    ends = ends[ends <= len(words)]
-    starts = np.concatenate(([0], ends[:-1]))
-    texts = [" ".join(f"w{w}x" for w in words[a:b]) for a, b in zip(starts, ends, strict=True)]
-    return texts[:count]
+    texts = np.split(words, ends)[:count]
+    return [" ".join(f"w{word}x" for word in text) for text in texts]
 
 
 def interleaved(

@@ -16,7 +16,8 @@ from mnemic.retrieval.cache import ResidentIndexes
 from mnemic.retrieval.recall import Reader
 from mnemic.settings import Settings, default_db
 from mnemic.stores.database import Database, backend_of
-from mnemic.stores.ledger import KnownEmbedder, Ledger
+from mnemic.stores.known import KnownEmbedder
+from mnemic.stores.ledger import Ledger
 from mnemic.stores.store import Store
 from mnemic.writing.forget import Eraser
 from mnemic.writing.remember import Writer

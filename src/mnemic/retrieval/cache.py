@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mnemic.records import Scope
 from mnemic.retrieval.index import Index, apply, load
-from mnemic.stores.ledger import KnownEmbedder
+from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.store import Store
 
 # How many memories that wait for their vectors are looked after at one question.
@@ -43,7 +43,7 @@ class ResidentIndexes:
             before = slot.index
             slot.index = self._refreshed(scope, embedder, before)
             index = slot.index
-        if before is None or index.nbytes != before.nbytes:
+        if index is not before:
             self._evict(keep=scope.key)
         return index
 

@@ -5,13 +5,14 @@ A channel says how strongly; `fuse` says how much that counts.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnemic.retrieval.index import SOURCES, Index, Places
+from mnemic.retrieval.index import SOURCES, Index
 from mnemic.retrieval.postings import Floats, bm25
 from mnemic.retrieval.timewords import TimeWindow
 from mnemic.stores.rows import to_micros
@@ -40,11 +41,14 @@ def standardised(scores: Floats, live: NDArray[np.bool_] | None) -> Floats:
     sample = scores if live is None else scores[live]
     if not len(sample):
         return np.zeros_like(scores)
-    spread = float(sample.std())
-    if spread < 1e-9:
+    mean = sample.mean(dtype=np.float64)
+    centred: Floats = scores - np.float32(mean)
+    inside = centred if live is None else centred[live]
+    spread = math.sqrt(float(inside @ inside) / len(inside))
+    if spread < 1e-7:
         return np.zeros_like(scores)
-    standard: Floats = (scores - np.float32(sample.mean())) / np.float32(spread)
-    return standard
+    centred /= np.float32(spread)
+    return centred
 
 
 def meaning(index: Index, vector: NDArray[np.float32]) -> Floats:
@@ -67,8 +71,16 @@ def around(index: Index, scores: Floats) -> Floats:
     A memory that was said in several places takes the best of them.
     """
     places = index.places
-    at_place = scores[places.row]
-    taken = _from_neighbours(at_place, places, 1, NEAR) + _from_neighbours(at_place, places, 2, FAR)
+    plain = places.plain and len(places.row) == len(scores)
+    at_place = scores if plain else scores[places.row]
+    taken = np.zeros_like(at_place)
+    for steps, share in ((1, NEAR), (2, FAR)):
+        if len(at_place) > steps:
+            weight = places.together[steps - 1] * np.float32(share)
+            taken[steps:] += weight * at_place[:-steps]
+            taken[:-steps] += weight * at_place[steps:]
+    if plain:
+        return taken
     if len(places.row) == len(scores):
         gathered = np.zeros_like(scores)
         gathered[places.row] = taken
@@ -77,17 +89,6 @@ def around(index: Index, scores: Floats) -> Floats:
     np.maximum.at(gathered, places.row, taken)
     gathered[np.isneginf(gathered)] = 0.0
     return gathered
-
-
-def _from_neighbours(at_place: Floats, places: Places, steps: int, share: float) -> Floats:
-    taken = np.zeros_like(at_place)
-    if len(at_place) <= steps:
-        return taken
-    together = places.session[steps:] == places.session[:-steps]
-    weight = together * np.float32(share)
-    taken[steps:] += weight * at_place[:-steps]
-    taken[:-steps] += weight * at_place[steps:]
-    return taken
 
 
 def speaker(index: Index, question: str) -> Floats:

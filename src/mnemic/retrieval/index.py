@@ -65,22 +65,40 @@ class Columns:
 class Places:
     """Where memories were said, in the order of the conversation; a repeated memory has several.
 
-    Sorted by `order`, which is session, then arrival, then passage.
+    Sorted by `order`, which is session, then arrival, then passage. What follows from these is kept
+    ready: `together[k - 1][i]` is 1 where places i and i + k are in one session, `plain` tells that
+    place i is row i throughout.
     """
 
     order: NDArray[np.int64]
     row: NDArray[np.int32]
     session: NDArray[np.int32]
     said_at: NDArray[np.int64]
+    together: tuple[NDArray[np.float32], ...]
+    plain: bool
+
+    @classmethod
+    def of(cls, order: Any, row: Any, session: Any, said_at: Any) -> Places:
+        """Make them of their sorted columns."""
+        together = tuple((session[k:] == session[:-k]).astype(np.float32) for k in (1, 2))
+        plain = bool((row == np.arange(len(row))).all())
+        return cls(order, row, session, said_at, together, plain)
+
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """Order, row, session, time."""
+        return self.order, self.row, self.session, self.said_at
 
     def merged(self, other: Places) -> Places:
         """Both, in order."""
         at = np.searchsorted(self.order, other.order)
-        return Places(*(np.insert(getattr(self, n), at, getattr(other, n)) for n in self.__slots__))
+        pairs = zip(self.columns, other.columns, strict=True)
+        return Places.of(*(np.insert(mine, at, theirs) for mine, theirs in pairs))
 
-    def kept(self, mask: Mask) -> Places:
-        """Only the places of the mask."""
-        return Places(*(getattr(self, name)[mask] for name in self.__slots__))
+    def kept(self, mask: Mask, number: NDArray[np.int32]) -> Places:
+        """Only the places of the mask, their rows renumbered."""
+        order, row, session, said_at = (column[mask] for column in self.columns)
+        return Places.of(order, number[row], session, said_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +126,7 @@ class Index:
     def nbytes(self) -> int:
         """Bytes held."""
         arrays = [getattr(self.columns, n) for n in Columns.__slots__]
-        arrays += [getattr(self.places, n) for n in Places.__slots__]
+        arrays += [*self.places.columns, *self.places.together]
         return int(self.vectors.nbytes + self.postings.nbytes + sum(a.nbytes for a in arrays))
 
     def id_of(self, row: int) -> bytes:
@@ -191,16 +209,16 @@ def _updated(
 def _kept(old: Index, stays: Mask, place_stays: Mask) -> Index:
     if place_stays.all():
         return old
-    places = old.places.kept(place_stays[old.places.row])
+    number = np.cumsum(stays, dtype=np.int32) - 1
+    places = old.places.kept(place_stays[old.places.row], number)
     if stays.all():
         return replace(old, places=places)
-    number = np.cumsum(stays, dtype=np.int32) - 1
     return replace(
         old,
         vectors=old.matrix[stays],
         columns=old.columns.kept(stays),
         postings=words.keep(old.postings, stays),
-        places=replace(places, row=number[places.row]),
+        places=places,
     )
 
 
@@ -293,7 +311,7 @@ def _read_places(rows: IndexRows, number: NDArray[Any], sessions: dict[str, int]
         | np.minimum(np.array(passage, dtype=np.int64), (1 << _PASSAGE_BITS) - 1)
     )
     sort = np.argsort(order, kind="stable")
-    return Places(
+    return Places.of(
         order[sort],
         np.array(row, dtype=np.int32)[sort],
         codes[sort].astype(np.int32),

@@ -5,6 +5,7 @@ Arrays are never changed in place: a search that runs while new rows come in see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ B = 0.5
 _TAIL = 4096
 
 Hashes = NDArray[np.uint64]
-Rows = NDArray[np.int32]
+Rows = NDArray[np.intp]
 Floats = NDArray[np.float32]
 
 
@@ -111,7 +112,7 @@ def keep(old: Postings, kept: NDArray[np.bool_]) -> Postings:
     """Postings of the kept rows only, renumbered."""
     flat, rows, numbers = _unsorted(old)
     stay = kept[rows]
-    number = np.cumsum(kept, dtype=np.int32) - 1
+    number = np.cumsum(kept, dtype=np.intp) - 1
     return _sorted(flat[stay], number[rows[stay]], numbers[stay], old.lengths[kept])
 
 
@@ -121,17 +122,20 @@ def bm25(postings: Postings, terms: Sequence[int]) -> Floats:
     IDF is Lucene's, which is never negative.
     """
     total = len(postings.lengths)
-    scores = np.zeros(total, dtype=np.float32)
-    if not total:
-        return scores
-    average = max(float(postings.lengths.mean()), 1.0)
-    norms = (K1 * (1 - B) + (K1 * B / average) * postings.lengths).astype(np.float32)
-    for term in terms:
-        rows, counts = postings.of_term(term)
-        if len(rows):
-            idf = np.log1p((total - len(rows) + 0.5) / (len(rows) + 0.5)).astype(np.float32)
-            scores[rows] += idf * (K1 + 1) * counts / (counts + norms[rows])
-    return scores
+    found = [postings.of_term(term) for term in terms]
+    found = [(rows, counts) for rows, counts in found if len(rows)]
+    if not found:
+        return np.zeros(total, dtype=np.float32)
+    sizes = [len(rows) for rows, _ in found]
+    weights = [(K1 + 1) * math.log1p((total - size + 0.5) / (size + 0.5)) for size in sizes]
+    rows = np.concatenate([rows for rows, _ in found])
+    counts = np.concatenate([counts for _, counts in found])
+    average = max(float(postings.lengths.sum(dtype=np.float64)) / total, 1.0)
+    damped = postings.lengths[rows] * np.float32(K1 * B / average)
+    damped += np.float32(K1 * (1 - B))
+    damped += counts
+    gains = np.repeat(np.array(weights, dtype=np.float32), sizes) * counts / damped
+    return np.bincount(rows, weights=gains, minlength=total).astype(np.float32)
 
 
 def _flatten(
@@ -140,7 +144,7 @@ def _flatten(
     sizes = np.array([len(h or b"") // 8 for h in hashes], dtype=np.int64)
     flat = np.frombuffer(b"".join(h or b"" for h in hashes), dtype="<u8").astype(np.uint64)
     numbers = np.frombuffer(b"".join(c or b"" for c in counts), dtype="<u2").astype(np.float32)
-    rows = np.repeat(np.arange(first, first + len(sizes), dtype=np.int32), sizes)
+    rows = np.repeat(np.arange(first, first + len(sizes), dtype=np.intp), sizes)
     return flat, rows, numbers
 
 
@@ -165,7 +169,7 @@ def _sorted(flat: Hashes, rows: Rows, numbers: Floats, lengths: Floats) -> Posti
         rows[order],
         numbers[order],
         none,
-        np.zeros(0, dtype=np.int32),
+        np.zeros(0, dtype=np.intp),
         np.zeros(0, dtype=np.float32),
         lengths,
     )

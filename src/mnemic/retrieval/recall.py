@@ -20,7 +20,7 @@ from mnemic.retrieval.cache import ResidentIndexes
 from mnemic.retrieval.fuse import WEIGHTS, best_rows, diversify, fuse
 from mnemic.retrieval.index import Index
 from mnemic.retrieval.timewords import TimeWindow, find_windows
-from mnemic.stores.ledger import KnownEmbedder
+from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.rows import now_micros, to_micros
 from mnemic.stores.store import Store
 from mnemic.timing import Timer

@@ -6,67 +6,21 @@ One small class per database (`sqlite.py`) supplies what differs; no table is na
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from mnemic.errors import InputError, MnemicError, StoreClosed, StoreTooNew, StoreUnreadable
+from mnemic.errors import InputError, StoreClosed, StoreTooNew, StoreUnreadable
+from mnemic.stores.backend import BEGIN, Backend
 from mnemic.stores.sqlite import SqliteBackend, sqlite_path
 
 # The newest migration. A test holds it against `migrations/versions`; reading it there at every start
 # would import Alembic.
 HEAD = "0001"
 _MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class Backend(Protocol):
-    """What a database must supply beside SQL."""
-
-    url: str
-
-    def make_engine(self) -> Engine:
-        """Make the pool of connections."""
-        ...
-
-    def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
-        """Connect for a write that takes the lock at its first statement."""
-        ...
-
-    def claim(self, connection: Connection) -> None:
-        """Mark a new database as ours."""
-        ...
-
-    def is_foreign(self, connection: Connection) -> bool:
-        """Tell whether it holds another program's tables."""
-        ...
-
-    def bytes_on_disk(self) -> int:
-        """Size of everything it keeps."""
-        ...
-
-    def truncate_log(self, engine: Engine) -> bool:
-        """Empty the log; False where a reader stands in the way."""
-        ...
-
-    def rewrite(self, engine: Engine) -> bool:
-        """Write everything anew without what was deleted."""
-        ...
-
-    def holds(self, engine: Engine, probes: Sequence[bytes]) -> bool:
-        """Tell whether any of the byte strings is left."""
-        ...
-
-    def damage(self, engine: Engine) -> list[str]:
-        """What it finds wrong with itself."""
-        ...
-
-    def explain(self, error: BaseException) -> MnemicError | None:
-        """Turn a driver's error into one of ours."""
-        ...
 
 
 def backend_of(target: str | os.PathLike[str]) -> Backend:
@@ -90,6 +44,8 @@ class Database:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._engine: Engine | None = backend.make_engine()
+        # The same connections, used without a transaction.
+        self._once = self._engine.execution_options(**{BEGIN: ""})
         try:
             self._prepare()
         except BaseException:
@@ -100,7 +56,7 @@ class Database:
     def engine(self) -> Engine:
         """The pool of connections; raises `StoreClosed` after `close`."""
         if self._engine is None:
-            raise StoreClosed(f"{self.backend.url} was closed; open it again with Memory(...)")
+            raise self._closed()
         return self._engine
 
     def close(self) -> None:
@@ -113,6 +69,14 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment of the database."""
         with self.explained(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read_once(self) -> Iterator[Connection]:
+        """For a single reading statement, which needs no transaction to see one moment."""
+        if self._engine is None:
+            raise self._closed()
+        with self.explained(), self._once.connect() as connection:
             yield connection
 
     @contextmanager
@@ -136,6 +100,9 @@ class Database:
             if known is None:
                 raise
             raise known from error
+
+    def _closed(self) -> StoreClosed:
+        return StoreClosed(f"{self.backend.url} was closed; open it again with Memory(...)")
 
     def _prepare(self) -> None:
         with self.read() as connection:

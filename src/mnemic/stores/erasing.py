@@ -18,7 +18,7 @@ from mnemic.stores.appending import IN_CHUNK, record_row, set_version, take_vers
 from mnemic.stores.rows import NewPassage, chunks, message_from_row
 
 _PROBE_BYTES = 24
-_MAX_PROBES = 512
+_MAX_PROBES = 1 << 18
 
 
 @dataclass(slots=True)

@@ -10,25 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, select
 
 from mnemic.errors import EmbedderMismatch
 from mnemic.records import Scope, ScopeStats, StoreStats
 from mnemic.stores import schema
 from mnemic.stores.appending import finish_job
 from mnemic.stores.database import HEAD, Database
+from mnemic.stores.known import CURRENT, NEXT, KnownEmbedder, find_known, remember_known
 from mnemic.stores.rows import now_micros
-
-CURRENT, NEXT = "embedder", "embedder_next"
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEmbedder:
-    """An embedder whose vectors a store holds; `number` marks them."""
-
-    number: int
-    name: str
-    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +43,41 @@ class Ledger:
     def embedder(self) -> KnownEmbedder | None:
         """The embedder whose vectors answer; None where nothing was ever written."""
         with self.database.read() as connection:
-            return _known(connection, CURRENT)
+            return find_known(connection, CURRENT)
 
     def adopt(self, name: str, dimensions: int) -> KnownEmbedder:
         """Remember this embedder for a store that has none; returns the one it has."""
         with self.database.write() as connection:
-            known = _known(connection, CURRENT)
+            known = find_known(connection, CURRENT)
             if known is None:
                 known = KnownEmbedder(1, name, dimensions)
-                _remember(connection, CURRENT, known)
+                remember_known(connection, CURRENT, known)
             return known
 
     def start_move(self, name: str, dimensions: int) -> KnownEmbedder:
         """Begin, or take up again, the move to another embedder."""
         with self.database.write() as connection:
-            current, target = _known(connection, CURRENT), _known(connection, NEXT)
+            current, target = find_known(connection, CURRENT), find_known(connection, NEXT)
             if target is not None and (target.name, target.dimensions) == (name, dimensions):
                 return target
             if target is not None:
                 _drop_vectors(connection, target)
             number = max(known.number for known in (current, target) if known is not None) + 1
             target = KnownEmbedder(number, name, dimensions)
-            _remember(connection, NEXT, target)
+            remember_known(connection, NEXT, target)
             return target
 
     def finish_move(self, target: KnownEmbedder) -> bool:
         """Let the target's vectors answer and drop the old ones; False while any is missing."""
         with self.database.write() as connection:
-            if _known(connection, NEXT) != target:
+            if find_known(connection, NEXT) != target:
                 raise EmbedderMismatch("another move was begun meanwhile; run reembed again")
             if _missing(connection, target.number):
                 return False
-            current = _known(connection, CURRENT)
+            current = find_known(connection, CURRENT)
             if current is not None:
                 _drop_vectors(connection, current)
-            _remember(connection, CURRENT, target)
+            remember_known(connection, CURRENT, target)
             connection.execute(delete(schema.meta).where(schema.meta.c.key == NEXT))
             return True
 
@@ -131,7 +121,7 @@ class Ledger:
     def stats(self) -> StoreStats:
         """The counts of the whole store."""
         with self.database.read() as connection:
-            known = _known(connection, CURRENT)
+            known = find_known(connection, CURRENT)
             jobs = connection.execute(
                 select(schema.jobs.c.kind, func.count()).group_by(schema.jobs.c.kind)
             )
@@ -158,54 +148,17 @@ class Ledger:
 
     def holds(self, probes: Sequence[bytes]) -> bool:
         """Tell whether any of the byte strings is left in the file."""
-        with self._engine() as engine:
-            return self.database.backend.holds(engine, probes)
+        return self.database.backend.holds(probes)
 
     def damage(self) -> list[str]:
         """What the database itself finds wrong with its files; empty where nothing is."""
         with self._engine() as engine:
             return self.database.backend.damage(engine)
 
-    def bytes_on_disk(self) -> int:
-        """Size of the database with its log."""
-        return self.database.backend.bytes_on_disk()
-
     @contextmanager
     def _engine(self) -> Iterator[Any]:
         with self.database.explained():
             yield self.database.engine
-
-
-def require_current(
-    connection: Connection, embedder: KnownEmbedder, *, moving: bool = True
-) -> None:
-    """Raise `EmbedderMismatch` where the embedder isn't the store's, nor (`moving`) its next one."""
-    if embedder == _known(connection, CURRENT):
-        return
-    if not moving or embedder != _known(connection, NEXT):
-        raise EmbedderMismatch(
-            f"the store has moved away from {embedder.name}; open it with its new embedder"
-        )
-
-
-_value = select(schema.meta.c.value).where(schema.meta.c.key == bindparam("key"))
-
-
-def _known(connection: Connection, key: str) -> KnownEmbedder | None:
-    value = connection.execute(_value, {"key": key}).scalar()
-    if value is None:
-        return None
-    number, dimensions, name = str(value).split("|", 2)
-    return KnownEmbedder(int(number), name, int(dimensions))
-
-
-def _remember(connection: Connection, key: str, known: KnownEmbedder) -> None:
-    value = f"{known.number}|{known.dimensions}|{known.name}"
-    changed = connection.execute(
-        update(schema.meta).where(schema.meta.c.key == key).values(value=value)
-    )
-    if not changed.rowcount:
-        connection.execute(insert(schema.meta), {"key": key, "value": value})
 
 
 def _drop_vectors(connection: Connection, known: KnownEmbedder) -> None:

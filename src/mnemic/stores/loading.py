@@ -13,14 +13,16 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, select
 from mnemic.records import Change, MemoryRecord, Scope
 from mnemic.stores import schema
 from mnemic.stores.appending import IN_CHUNK
+from mnemic.stores.known import CURRENT, KnownEmbedder, moved_away
 from mnemic.stores.rows import (
+    MEMORY_COLUMNS,
     IndexRows,
     SaidMessage,
     Span,
     change_from_row,
     chunks,
     from_json,
-    memory_from_row,
+    make_memory,
     message_from_row,
 )
 
@@ -44,7 +46,13 @@ _INDEX_COLUMNS = (
     "vector",
 )
 
-_version = select(schema.scopes.c.version).where(schema.scopes.c.scope == bindparam("scope"))
+# Both in one question, since every recall asks them: the scope's version, the store's embedder.
+_version = select(
+    select(schema.scopes.c.version)
+    .where(schema.scopes.c.scope == bindparam("scope"))
+    .scalar_subquery(),
+    select(schema.meta.c.value).where(schema.meta.c.key == CURRENT).scalar_subquery(),
+)
 _changed = (
     select(schema.changes.c.record)
     .distinct()
@@ -55,24 +63,28 @@ _changed = (
     )
     .limit(MAX_DELTA + 1)
 )
-_by_ids = select(schema.records).where(
-    schema.records.c.scope == bindparam("scope"),
-    schema.records.c.id.in_(bindparam("ids", expanding=True)),
+_said_by = and_(
+    schema.messages.c.scope == schema.support.c.scope,
+    schema.messages.c.id == schema.support.c.message,
 )
-_message_ids = (
-    select(schema.support.c.record, schema.messages.c.message_id)
-    .join(
-        schema.messages,
+_by_ids = (
+    select(
+        schema.messages.c.seq,
+        schema.messages.c.message_id,
+        *(schema.records.c[name] for name in MEMORY_COLUMNS),
+    )
+    .outerjoin(
+        schema.support,
         and_(
-            schema.messages.c.scope == schema.support.c.scope,
-            schema.messages.c.id == schema.support.c.message,
+            schema.support.c.scope == schema.records.c.scope,
+            schema.support.c.record == schema.records.c.id,
         ),
     )
+    .outerjoin(schema.messages, _said_by)
     .where(
-        schema.support.c.scope == bindparam("scope"),
-        schema.support.c.record.in_(bindparam("ids", expanding=True)),
+        schema.records.c.scope == bindparam("scope"),
+        schema.records.c.id.in_(bindparam("ids", expanding=True)),
     )
-    .order_by(schema.messages.c.seq)
 )
 
 
@@ -118,37 +130,36 @@ _repeats = (
         schema.support.c.passage,
         schema.messages.c.said_at,
     )
-    .join(
-        schema.messages,
-        and_(
-            schema.messages.c.scope == schema.support.c.scope,
-            schema.messages.c.id == schema.support.c.message,
-        ),
-    )
+    .join(schema.messages, _said_by)
     .where(schema.support.c.scope == bindparam("scope"), schema.support.c.repeat)
 )
 _repeats_some = _repeats.where(schema.support.c.record.in_(bindparam("ids", expanding=True)))
 
 
-def find_version(connection: Connection, scope: Scope) -> int | None:
-    """The scope's version; None for a scope that never was."""
-    found = connection.execute(_version, {"scope": scope.key}).scalar()
-    return None if found is None else int(found)
+def find_version(connection: Connection, scope: Scope, embedder: KnownEmbedder) -> int:
+    """The scope's version, 0 for one that never was.
+
+    Raises `EmbedderMismatch` where the store has moved to another embedder meanwhile.
+    """
+    found, current = connection.execute(_version, {"scope": scope.key}).one()
+    if current != embedder.packed:
+        raise moved_away(embedder)
+    return int(found or 0)
 
 
 def index_rows(
-    connection: Connection, scope: Scope, embedder: int, known: int | None
+    connection: Connection, scope: Scope, embedder: KnownEmbedder, known: int | None
 ) -> IndexRows | None:
     """What changed since version `known`, or the whole scope; None where nothing changed."""
-    version = find_version(connection, scope) or 0
+    version = find_version(connection, scope, embedder)
     if version == known:
         return None
     if known is not None and known < version:
         changed = connection.execute(_changed, {"scope": scope.key, "after": known}).scalars()
         ids = [bytes(record) for record in changed]
         if len(ids) <= MAX_DELTA:
-            return rows_by_id(connection, scope, embedder, version, ids)
-    values = {"scope": scope.key, "embedder": embedder}
+            return rows_by_id(connection, scope, embedder.number, version, ids)
+    values = {"scope": scope.key, "embedder": embedder.number}
     rows = connection.execute(_index_all, values).all()
     repeats = connection.execute(_repeats, {"scope": scope.key}).all()
     return IndexRows(version, True, _columns(rows), _plain(repeats))
@@ -184,19 +195,17 @@ def find_records(
     connection: Connection, scope: Scope, ids: Sequence[bytes]
 ) -> dict[bytes, MemoryRecord]:
     """The records among the given ids that are there."""
-    found: dict[bytes, MemoryRecord] = {}
+    rows: dict[bytes, Sequence[Any]] = {}
+    said_by: dict[bytes, list[tuple[int, str]]] = {}
     for some in chunks(ids, IN_CHUNK):
-        values = {"scope": scope.key, "ids": list(some)}
-        rows = connection.execute(_by_ids, values).mappings().all()
-        names: dict[bytes, list[str]] = {}
-        for record, message_id in connection.execute(_message_ids, values):
-            ids_of = names.setdefault(bytes(record), [])
-            if message_id not in ids_of:
-                ids_of.append(message_id)
-        for row in rows:
-            key = bytes(row["id"])
-            found[key] = memory_from_row(row, names.get(key, ()))
-    return found
+        for row in connection.execute(_by_ids, {"scope": scope.key, "ids": list(some)}):
+            seq, message_id, *columns = row
+            key = columns[0]
+            rows[key] = columns
+            if message_id is not None:
+                said_by.setdefault(key, []).append((seq, message_id))
+    ids_of = {key: dict.fromkeys(i for _, i in sorted(said)) for key, said in said_by.items()}
+    return {bytes(key): make_memory(row, ids_of.get(key, ())) for key, row in rows.items()}
 
 
 def record_page(

@@ -6,7 +6,7 @@ Conversions live here too: times to microseconds, ids to bytes, JSON to text. No
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -145,7 +145,8 @@ def to_id(text: str) -> bytes | None:
 
 def from_id(raw: bytes) -> str:
     """The id as people see it."""
-    return str(UUID(bytes=bytes(raw)))
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def require_id(text: str) -> bytes:
@@ -179,27 +180,51 @@ def message_from_row(row: Mapping[Any, Any]) -> Message:
     )
 
 
-def memory_from_row(row: Mapping[Any, Any], message_ids: Sequence[str]) -> MemoryRecord:
-    """Make the record of a `records` row and the caller's ids of the messages it stands on."""
+# The columns of `records` that a memory is made of, in the order in which `make_memory` takes them.
+MEMORY_COLUMNS = (
+    "id",
+    "kind",
+    "text",
+    "said_at",
+    "recorded_at",
+    "source",
+    "speaker",
+    "session",
+    "status",
+    "valid_from",
+    "valid_to",
+    "confidence",
+    "importance",
+    "pinned",
+    "expires_at",
+    "tags",
+    "metadata",
+)
+
+
+def make_memory(columns: Sequence[Any], message_ids: Iterable[str]) -> MemoryRecord:
+    """Make the record of `MEMORY_COLUMNS` and the caller's ids of the messages it stands on."""
+    key, kind, text, said_at, recorded_at, source, speaker, session, status, *rest = columns
+    valid_from, valid_to, confidence, importance, pinned, expires_at, tags, metadata = rest
     return MemoryRecord(
-        id=from_id(row["id"]),
-        kind=row["kind"],
-        text=row["text"],
-        said_at=from_micros(row["said_at"]),
-        recorded_at=from_micros(row["recorded_at"]),
-        source=row["source"],
-        speaker=row["speaker"],
-        session=row["session"] or None,
+        id=from_id(key),
+        kind=kind,
+        text=text,
+        said_at=from_micros(said_at),
+        recorded_at=from_micros(recorded_at),
+        source=source,
+        speaker=speaker,
+        session=session or None,
         message_ids=tuple(message_ids),
-        status=row["status"],
-        valid_from=optional_moment(row["valid_from"]),
-        valid_to=optional_moment(row["valid_to"]),
-        confidence=row["confidence"],
-        importance=row["importance"],
-        pinned=bool(row["pinned"]),
-        expires_at=optional_moment(row["expires_at"]),
-        tags=tuple(from_json(row["tags"]) or ()),
-        metadata=from_json(row["metadata"]) or {},
+        status=status,
+        valid_from=optional_moment(valid_from),
+        valid_to=optional_moment(valid_to),
+        confidence=confidence,
+        importance=importance,
+        pinned=bool(pinned),
+        expires_at=optional_moment(expires_at),
+        tags=() if tags is None else tuple(from_json(tags)),
+        metadata={} if metadata is None else from_json(metadata),
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from mnemic.errors import MnemicError, StoreBusy, StoreError, StoreUnreadable
+from mnemic.stores.backend import BEGIN
+from mnemic.stores.search import holds_any
 
 APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
 BUSY_TIMEOUT_MS = 10_000
-_WRITE = "mnemic_write"
 
 _PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
@@ -53,7 +54,7 @@ class SqliteBackend:
 
     def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
         """Connect for a write: it takes the lock at its first statement, and fsyncs if `durable`."""
-        connection = engine.connect().execution_options(**{_WRITE: True})
+        connection = engine.connect().execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
         driver: Any = connection.connection.dbapi_connection
         driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         return connection
@@ -101,15 +102,9 @@ class SqliteBackend:
                 return False
         return self.truncate_log(engine)
 
-    def holds(self, engine: Engine, probes: Sequence[bytes]) -> bool:
-        """Tell whether any of the byte strings stands anywhere in the database's pages.
-
-        Asked of SQLite itself: opening and closing the file beside it would drop its POSIX locks.
-        """
-        with engine.connect() as connection:
-            driver: Any = connection.connection.dbapi_connection
-            content = driver.serialize()
-        return any(content.find(probe) >= 0 for probe in probes)
+    def holds(self, probes: Sequence[bytes]) -> bool:
+        """Tell whether any of the byte strings stands anywhere in the file."""
+        return holds_any(self.path, probes)
 
     def damage(self, engine: Engine) -> list[str]:
         """What SQLite's integrity check finds."""
@@ -157,5 +152,6 @@ def _on_connect(driver: sqlite3.Connection, _record: object) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get(_WRITE, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    begin = connection.get_execution_options().get(BEGIN, "BEGIN")
+    if begin:
+        connection.exec_driver_sql(begin)

@@ -14,7 +14,7 @@ from mnemic.records import Change, MemoryRecord, Message, Scope
 from mnemic.stores import appending, erasing, loading, schema
 from mnemic.stores.database import Database
 from mnemic.stores.erasing import Erased
-from mnemic.stores.ledger import KnownEmbedder, require_current
+from mnemic.stores.known import KnownEmbedder, require_in_use
 from mnemic.stores.rows import (
     Appended,
     IndexRows,
@@ -51,7 +51,7 @@ class Store:
     ) -> None:
         """Commit vectors, and finish the job they were due to. Not synced: they can be made again."""
         with self.database.write(durable=False) as connection:
-            require_current(connection, embedder)
+            require_in_use(connection, embedder)
             appending.add_vectors(connection, scope.key, embedder.number, vectors)
             if job is not None:
                 appending.finish_job(connection, scope.key, job)
@@ -100,9 +100,12 @@ class Store:
         self, scope: Scope, embedder: KnownEmbedder, known: int | None
     ) -> IndexRows | None:
         """What an index of version `known` must learn; None where nothing changed."""
+        if known is not None:
+            with self.database.read_once() as connection:
+                if loading.find_version(connection, scope, embedder) == known:
+                    return None
         with self.database.read() as connection:
-            require_current(connection, embedder, moving=False)
-            return loading.index_rows(connection, scope, embedder.number, known)
+            return loading.index_rows(connection, scope, embedder, known)
 
     def rows_by_id(
         self, scope: Scope, embedder: KnownEmbedder, version: int, ids: Sequence[bytes]
@@ -113,7 +116,7 @@ class Store:
 
     def find_records(self, scope: Scope, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
         """The records among the ids that are there."""
-        with self.database.read() as connection:
+        with self.database.read_once() as connection:
             return loading.find_records(connection, scope, ids)
 
     def record_page(

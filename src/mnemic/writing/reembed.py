@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from mnemic.errors import StoreBusy
 from mnemic.models.embedder import Embedder
-from mnemic.stores.ledger import KnownEmbedder, Ledger
+from mnemic.stores.known import KnownEmbedder
+from mnemic.stores.ledger import Ledger
 from mnemic.stores.store import Store
 from mnemic.writing.remember import EMBED_BATCH, Writer
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from mnemic.errors import EmbedderError
 from mnemic.models.embedder import Embedder, embed_checked
 from mnemic.records import MemoryRecord, Message, Receipt, Scope
-from mnemic.stores.ledger import Job, KnownEmbedder, Ledger
+from mnemic.stores.known import KnownEmbedder
+from mnemic.stores.ledger import Job, Ledger
 from mnemic.stores.rows import Appended, NewMessage, chunks, from_id, pack_vectors
 from mnemic.stores.store import Store
 from mnemic.timing import Timer

@@ -1,0 +1,60 @@
+"""What a database must supply beside SQL: the seam that `sqlite.py` fills, and others will."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from mnemic.errors import MnemicError
+
+# The execution option by which a backend knows how a transaction begins; empty for a single reading
+# statement, which sees one moment of the database without one.
+BEGIN = "mnemic_begin"
+
+
+class Backend(Protocol):
+    """What a database must supply beside SQL."""
+
+    url: str
+
+    def make_engine(self) -> Engine:
+        """Make the pool of connections."""
+        ...
+
+    def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
+        """Connect for a write that takes the lock at its first statement."""
+        ...
+
+    def claim(self, connection: Connection) -> None:
+        """Mark a new database as ours."""
+        ...
+
+    def is_foreign(self, connection: Connection) -> bool:
+        """Tell whether it holds another program's tables."""
+        ...
+
+    def bytes_on_disk(self) -> int:
+        """Size of everything it keeps."""
+        ...
+
+    def truncate_log(self, engine: Engine) -> bool:
+        """Empty the log; False where a reader stands in the way."""
+        ...
+
+    def rewrite(self, engine: Engine) -> bool:
+        """Write everything anew without what was deleted."""
+        ...
+
+    def holds(self, probes: Sequence[bytes]) -> bool:
+        """Tell whether any of the byte strings is left."""
+        ...
+
+    def damage(self, engine: Engine) -> list[str]:
+        """What it finds wrong with itself."""
+        ...
+
+    def explain(self, error: BaseException) -> MnemicError | None:
+        """Turn a driver's error into one of ours."""
+        ...

@@ -1,0 +1,80 @@
+"""Looking for byte strings in a file that a database has open, in one pass and bounded memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+_CHUNK = 8 << 20
+_KEY = 8
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(44)
+
+# POSIX drops a process's locks on a file when it closes any descriptor of it, SQLite's among them. So
+# the descriptor that we read by is opened once a file and kept.
+_readers: dict[tuple[int, int], int] = {}
+_lock = threading.Lock()
+
+
+def holds_any(path: Path, probes: Sequence[bytes]) -> bool:
+    """Tell whether any of the probes, each of at least 8 bytes or looked for singly, is in the file."""
+    short = [probe for probe in probes if len(probe) < _KEY]
+    long = {probe for probe in probes if len(probe) >= _KEY}
+    most = max((len(probe) for probe in probes), default=0)
+    table = _table(long)
+    for chunk in _chunks(path, most):
+        if any(probe in chunk for probe in short):
+            return True
+        if long and _in_chunk(chunk, long, table):
+            return True
+    return False
+
+
+def _table(probes: set[bytes]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """A set of 2^20 flags over mixed keys, which rules nearly every place of a file out at once."""
+    table = np.zeros(1 << 20, dtype=np.bool_)
+    keys = np.frombuffer(b"".join(probe[:_KEY] for probe in probes), dtype="<u8")
+    table[(keys * _MIX) >> _SHIFT] = True
+    return table
+
+
+def _in_chunk(
+    chunk: bytes, probes: set[bytes], table: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> bool:
+    lengths = {len(probe) for probe in probes}  # nearly always one: pieces are cut alike
+    for offset in range(_KEY):
+        count = (len(chunk) - offset) // _KEY
+        if count <= 0:
+            continue
+        words = np.frombuffer(chunk, dtype="<u8", count=count, offset=offset)
+        for place in np.flatnonzero(table[(words * _MIX) >> _SHIFT]):
+            at = offset + int(place) * _KEY
+            if any(chunk[at : at + length] in probes for length in lengths):
+                return True
+    return False
+
+
+def _chunks(path: Path, overlap: int) -> Iterator[bytes]:
+    """The file in pieces, each with the beginning of the next."""
+    with _lock:
+        reader, at = _reader(path), 0
+        while True:
+            # Not `pread`, which Windows lacks; the lock keeps the place.
+            os.lseek(reader, at, os.SEEK_SET)
+            chunk = os.read(reader, _CHUNK + overlap)
+            if not chunk:
+                return
+            yield chunk
+            at += _CHUNK
+
+
+def _reader(path: Path) -> int:
+    found = path.stat()
+    key = (found.st_dev, found.st_ino)
+    if key not in _readers:
+        _readers[key] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    return _readers[key]
