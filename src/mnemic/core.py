@@ -36,6 +36,7 @@ class Core:
         settings: Settings,
     ) -> None:
         self.embedder = embedder or choose_embedder(settings)
+        self._owns_embedder = embedder is None
         self.database = Database(backend_of(target or settings.db or default_db()))
         self.store = Store(self.database)
         self.ledger = Ledger(self.database)
@@ -63,14 +64,16 @@ class Core:
         """What an erasure needs."""
         return Eraser(self.store, self.ledger)
 
-    def upkeep(self, *, now: bool = False) -> None:
-        """Finish what another process left undone: vectors to make, erased bytes to remove."""
+    def upkeep(self, *, now: bool = False, heal: bool = True) -> None:
+        """Finish what another process left undone: erased bytes to remove, vectors to make."""
         with self._lock:
             if not now and monotonic() < self._next_upkeep:
                 return
             self._next_upkeep = monotonic() + UPKEEP_EVERY
-        self.writer().heal()
+        # Erased bytes first: they are gone whether or not the embedder answers.
         self.eraser().finish_pending()
+        if heal:
+            self.writer().heal()
 
     def moved(self, known: KnownEmbedder) -> None:
         """Take note that the store has moved to the embedder at hand."""
@@ -81,6 +84,9 @@ class Core:
         """Give back connections and memory."""
         self.indexes.clear()
         self.database.close()
+        close = getattr(self.embedder, "close", None)
+        if self._owns_embedder and close is not None:
+            close()
 
     def _checked(self, known: KnownEmbedder) -> KnownEmbedder:
         mine = (self.embedder.name, self.embedder.dimensions)

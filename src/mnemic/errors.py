@@ -56,6 +56,10 @@ class IdConflict(InputError):
 
     code = "id_conflict"
 
+    def __init__(self, message: str, message_id: str) -> None:
+        super().__init__(message)
+        self.message_id = message_id
+
 
 class AmbiguousMessage(InputError):
     """The message id is in use in several sessions; name the session as well."""

@@ -135,7 +135,8 @@ class ScopedMemory:
         """
         writer = self._core.writer()
         receipt = writer.remember(self.scope, said, session)
-        self._upkeep()
+        # An embedder that has just failed isn't asked for others' vectors too.
+        self._upkeep(heal=receipt.error is None)
         return receipt
 
     def recall(
@@ -214,10 +215,13 @@ class ScopedMemory:
             raise InputError("forget takes a memory's id, or message_id=, one of them")
         scope = self.scope
         if id is not None:
+            if session is not None:
+                raise InputError("session goes with message_id; a memory's id stands alone")
             key = require_id(id)
             return self._erase(lambda c: erasing.messages_of_record(c, scope, key))
         named = read_name(message_id, "message_id")
-        return self._erase(lambda c: erasing.messages_named(c, scope, named, session))
+        place = None if session is None else read_name(session, "session")
+        return self._erase(lambda c: erasing.messages_named(c, scope, named, place))
 
     def forget_session(self, session: str) -> Erasure:
         """Erase every message of a session, with all that only they say."""
@@ -241,10 +245,10 @@ class ScopedMemory:
         self._upkeep(now=erasure.state != "absent")
         return erasure
 
-    def _upkeep(self, *, now: bool = False) -> None:
+    def _upkeep(self, *, now: bool = False, heal: bool = True) -> None:
         # What failed here is still in the outbox, and the caller's own write is done.
         with suppress(EmbedderError, StoreError):
-            self._core.upkeep(now=now)
+            self._core.upkeep(now=now, heal=heal)
 
 
 class Operator:

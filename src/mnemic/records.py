@@ -155,12 +155,14 @@ class Receipt:
 
     `state` is `indexed` (durable, with vectors), `committed` (durable and found by its words; the
     vectors follow, `error` says what held them up) or `unchanged` (all of it was there already).
-    `message_ids` are the caller's, in the order given; `memory_ids` the memories made or supported.
+    `message_ids` are the caller's, in the order given; `memory_ids` the memories made or supported, `made`
+    how many of them are new.
     """
 
     message_ids: tuple[str, ...]
     memory_ids: tuple[str, ...]
     state: Literal["indexed", "committed", "unchanged"]
+    made: int = 0
     skipped: tuple[Skipped, ...] = ()
     error: str | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)

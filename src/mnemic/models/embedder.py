@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mnemic.errors import BadVector
+from mnemic.errors import BadVector, EmbedderError, EmbedderUnavailable
 
 Vectors = NDArray[np.float32]
 
@@ -49,8 +49,18 @@ class MeasuresText(Protocol):
 
 
 def embed_checked(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """Embed, and refuse what isn't one finite unit vector a text (`BadVector`)."""
-    vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    """Embed, and refuse what isn't one finite unit vector a text (`BadVector`).
+
+    An embedder is other people's code: whatever it raises becomes `EmbedderUnavailable`.
+    """
+    try:
+        vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    except EmbedderError:
+        raise
+    except Exception as error:
+        raise EmbedderUnavailable(
+            f"{embedder.name} failed: {type(error).__name__}: {error}"
+        ) from error
     wanted = (len(texts), embedder.dimensions)
     if vectors.shape != wanted:
         raise BadVector(

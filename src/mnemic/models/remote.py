@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -15,11 +16,18 @@ from mnemic.errors import BadVector, EmbedderUnavailable, InputError, MissingExt
 if TYPE_CHECKING:
     import httpx
 
-BATCH = 64
+BATCH = 32
 TRIES = 4
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 MAX_WAIT_S = 10.0
+_REFUSED = {400, 413, 422}
+_TOO_LONG = re.compile(r"too (?:large|long|many)|maximum|exceed", re.IGNORECASE)
+_SHORTEST = 64
 _RETRYABLE = {408, 409, 425, 429, 500, 502, 503, 504}
+
+
+class _TooLongError(Exception):
+    """The server won't take these texts, and says that it is for their length."""
 
 
 class RemoteEmbedder:
@@ -27,7 +35,8 @@ class RemoteEmbedder:
 
     `url` ends where `/embeddings` begins, for example `http://localhost:8080/v1`. A store remembers
     the model's name, so the same model may move to another address. `dimensions` is learned from the
-    server unless given. Needs `pip install 'mnemic[http]'`.
+    server unless given. A text that the server finds too long is embedded by its beginning. Needs
+    `pip install 'mnemic[http]'`.
     """
 
     def __init__(
@@ -81,6 +90,18 @@ class RemoteEmbedder:
             client.close()
 
     def _ask(self, texts: Sequence[str]) -> list[list[float]]:
+        """Ask for some texts; what is too long is found by halving, and halved until it fits."""
+        try:
+            return self._ask_once(texts)
+        except _TooLongError as error:
+            if len(texts) > 1:
+                middle = len(texts) // 2
+                return self._ask(texts[:middle]) + self._ask(texts[middle:])
+            if len(texts[0]) <= _SHORTEST:
+                raise EmbedderUnavailable(f"{self._url} refuses a short text: {error}") from None
+            return self._ask([texts[0][: len(texts[0]) // 2]])
+
+    def _ask_once(self, texts: Sequence[str]) -> list[list[float]]:
         body = {"model": self._model, "input": list(texts), "encoding_format": "float"}
         answer = self._post(body)
         rows = answer.get("data") if isinstance(answer, dict) else None
@@ -102,6 +123,8 @@ class RemoteEmbedder:
                 if answer.status_code == 200:
                     return answer.json()
                 failure = f"HTTP {answer.status_code}: {answer.text[:200]}"
+                if answer.status_code in {*_REFUSED, 500} and _TOO_LONG.search(answer.text):
+                    raise _TooLongError(failure)
                 if answer.status_code not in _RETRYABLE:
                     break
                 wait = _asked_wait(answer.headers.get("retry-after"), wait)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
     if not isinstance(text, str):
         raise InputError(f"a question is a string, not {type(text).__name__}")
     if not text.strip():
-        raise InputError("the question is empty; iter_memories() lists everything")
+        raise InputError("the question is empty; to see everything, list the memories")
     if isinstance(diversity, bool) or not isinstance(diversity, int | float):
         raise InputError("diversity is a number from 0 to 1")
     if not 0 <= diversity <= 1:
@@ -64,6 +64,8 @@ def _whole(value: Any, what: str, most: int) -> int:
 def _kinds(kinds: Any) -> Sequence[Any] | None:
     if kinds is None:
         return None
+    if not isinstance(kinds, Iterable):
+        raise InputError(f"kinds are some of {', '.join(KINDS)}")
     named = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     unknown = [kind for kind in named if kind not in KINDS]
     if unknown:

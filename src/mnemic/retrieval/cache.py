@@ -17,6 +17,8 @@ from mnemic.stores.store import Store
 
 # How many memories that wait for their vectors are looked after at one question.
 MAX_WAITING = 1_000
+# What an index takes beside its arrays, about.
+SLOT_BYTES = 8_192
 
 
 @dataclass(slots=True)
@@ -41,16 +43,21 @@ class ResidentIndexes:
             self._slots.move_to_end(scope.key)
         with slot.lock:
             before = slot.index
-            slot.index = self._refreshed(scope, embedder, before)
-            index = slot.index
-        if index is not before:
+            index = slot.index = self._refreshed(scope, embedder, before)
+        if not len(index):
+            # Whoever asks for unknown users must not fill the memory with their names.
+            with self._lock:
+                self._slots.pop(scope.key, None)
+        elif index is not before:
             self._evict(keep=scope.key)
         return index
 
     def nbytes(self) -> int:
         """Bytes held by all indexes."""
         with self._lock:
-            return sum(s.index.nbytes for s in self._slots.values() if s.index is not None)
+            return sum(
+                s.index.nbytes + SLOT_BYTES for s in self._slots.values() if s.index is not None
+            )
 
     def clear(self) -> None:
         """Drop every index."""
@@ -76,7 +83,7 @@ class ResidentIndexes:
     def _evict(self, keep: bytes) -> None:
         with self._lock:
             held = {
-                key: slot.index.nbytes
+                key: slot.index.nbytes + SLOT_BYTES
                 for key, slot in self._slots.items()
                 if slot.index is not None
             }

@@ -15,7 +15,7 @@ from mnemic.retrieval.postings import Floats
 
 # In standard deviations of the two scores that carry most.
 WEIGHTS: Mapping[str, float] = {
-    "meaning": 1.0,
+    "meaning": 1.3,
     "words": 1.0,
     "around": 1.0,
     "speaker": 2.0,
@@ -45,6 +45,10 @@ def best_rows(scores: Floats, allowed: NDArray[np.bool_], most: int) -> NDArray[
     return best
 
 
+# Novelty is weighed among this many hits; those after them keep their order.
+MAX_DIVERSE = 1_000
+
+
 def diversify(
     rows: NDArray[np.int64], scores: Floats, vectors: NDArray[np.float32], diversity: float
 ) -> NDArray[np.int64]:
@@ -54,6 +58,8 @@ def diversify(
     """
     if not len(rows) or diversity <= 0:
         return rows
+    rows, rest = rows[:MAX_DIVERSE], rows[MAX_DIVERSE:]
+    scores, vectors = scores[:MAX_DIVERSE], vectors[:MAX_DIVERSE]
     low, high = float(scores.min()), float(scores.max())
     relevance = (scores - low) / (high - low) if high > low else np.ones_like(scores)
     alike = vectors @ vectors.T
@@ -66,5 +72,5 @@ def diversify(
         chosen.append(pick)
         left[pick] = False
         closest = np.maximum(closest, alike[pick])
-    reordered: NDArray[np.int64] = rows[np.array(chosen)]
+    reordered: NDArray[np.int64] = np.concatenate((rows[np.array(chosen)], rest))
     return reordered

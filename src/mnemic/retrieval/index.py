@@ -32,7 +32,7 @@ class Columns:
     ids: NDArray[np.uint64]  # (rows, 2): the 16 bytes of the id as two big-endian halves
     kind: NDArray[np.int8]
     source: NDArray[np.int8]
-    speaker: NDArray[np.int16]
+    speaker: NDArray[np.int32]
     said_at: NDArray[np.int64]
     expires_at: NDArray[np.int64]
     current: Mask
@@ -135,7 +135,10 @@ class Index:
 
     def ids_without_vector(self, most: int) -> list[bytes]:
         """Some of the rows whose vectors are not there yet."""
-        rows = np.flatnonzero(~self.columns.has_vector)[:most]
+        rows = np.flatnonzero(~self.columns.has_vector)
+        if len(rows) > most:
+            # By chance, so that a few that never get one can't hide those that did.
+            rows = np.random.default_rng().choice(rows, most, replace=False)
         return [self.id_of(int(row)) for row in rows]
 
     def rows_of(self, ids: Sequence[bytes]) -> NDArray[np.int64]:
@@ -201,9 +204,13 @@ def _updated(
     """Take over the values of rows whose words are as they were."""
     if not len(at):
         return old
-    # Written in place: a vector goes from missing to there, or stays what it is.
-    old.vectors[at] = vectors
-    return replace(old, columns=old.columns.placed(at, columns))
+    room = old.vectors
+    there = old.columns.has_vector[at]
+    if (room[at][there] != vectors[there]).any():
+        # Someone may be searching these; a vector that was missing can come in place.
+        room = old.matrix.copy()
+    room[at] = vectors
+    return replace(old, vectors=room, columns=old.columns.placed(at, columns))
 
 
 def _kept(old: Index, stays: Mask, place_stays: Mask) -> Index:
@@ -265,7 +272,7 @@ def _read(
         ids=_id_halves([bytes(key) for key in column["id"]]),
         kind=np.array([KINDS.index(kind) for kind in column["kind"]], dtype=np.int8),
         source=np.array([SOURCES.index(source) for source in column["source"]], dtype=np.int8),
-        speaker=np.array([codes.get(name, -1) for name in column["speaker"]], dtype=np.int16),
+        speaker=np.array([codes.get(name, -1) for name in column["speaker"]], dtype=np.int32),
         said_at=np.array(column["said_at"], dtype=np.int64),
         expires_at=np.array([NEVER if e is None else e for e in column["expires_at"]], np.int64),
         current=np.array([status == "current" for status in column["status"]], dtype=np.bool_),

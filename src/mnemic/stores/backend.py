@@ -27,6 +27,14 @@ class Backend(Protocol):
         """Connect for a write that takes the lock at its first statement."""
         ...
 
+    def settle(self, engine: Engine) -> None:
+        """Bring a database that is ours, or empty, into the mode that we work in."""
+        ...
+
+    def closed(self) -> None:
+        """Take note that all connections are closed."""
+        ...
+
     def claim(self, connection: Connection) -> None:
         """Mark a new database as ours."""
         ...

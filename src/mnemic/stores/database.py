@@ -64,6 +64,7 @@ class Database:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+            self.backend.closed()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -106,8 +107,11 @@ class Database:
 
     def _prepare(self) -> None:
         with self.read() as connection:
-            if self._revision(connection) == HEAD:
-                return
+            ready = self._revision(connection) == HEAD
+        with self.explained():
+            self.backend.settle(self.engine)
+        if ready:
+            return
         with self.write() as connection:
             revision = self._revision(connection)
             if revision == HEAD:

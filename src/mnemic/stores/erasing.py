@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, RowMapping, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
 
 from mnemic.errors import AmbiguousMessage
 from mnemic.records import Message, Scope
 from mnemic.stores import schema
-from mnemic.stores.appending import IN_CHUNK, record_row, set_version, take_version, term_row
+from mnemic.stores.appending import IN_CHUNK, set_version, take_version
+from mnemic.stores.making import record_row, term_row
 from mnemic.stores.rows import NewPassage, chunks, message_from_row
 
 _PROBE_BYTES = 24
-_MAX_PROBES = 1 << 18
+# More pieces than this are not looked for: the file is written anew.
+MAX_PROBES = 16_384
+# Ids, tags and metadata are looked for from this many bytes on.
+LEAST_OTHER = 12
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ def messages_named(
         sessions = ", ".join(repr(name) for name in sorted(found)[:5])
         raise AmbiguousMessage(
             f"message id {message_id!r} is in use in several sessions ({sessions});"
-            " say which with session="
+            " name the session as well"
         )
     return list(found.values())
 
@@ -81,10 +85,12 @@ def erase_messages(
     erased = Erased()
     affected: set[bytes] = set()
     for some in chunks(messages, IN_CHUNK):
-        contents = select(schema.messages.c.content).where(
-            schema.messages.c.scope == scope.key, schema.messages.c.id.in_(list(some))
+        _probe_messages(
+            connection,
+            erased,
+            schema.messages.c.scope == scope.key,
+            schema.messages.c.id.in_(list(some)),
         )
-        _probe(erased, connection.execute(contents).scalars())
         support = and_(
             schema.support.c.scope == scope.key, schema.support.c.message.in_(list(some))
         )
@@ -104,7 +110,7 @@ def erase_messages(
     dead = sorted(affected - stay)
     drop_records(connection, scope, dead)
     erased.memories = len(dead)
-    _drop_empty_sessions(connection, scope)
+    _drop_empty_sessions(connection, scope, erased)
     changes: list[tuple[str, bytes | None]] = [("forgotten", record) for record in dead]
     changes += [("unsupported", record) for record in sorted(stay)]
     log_changes(connection, scope, now, changes or [("forgotten", None)])
@@ -119,10 +125,7 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
             schema.records.c.scope == scope.key
         )
     ).all()
-    contents = connection.execute(
-        select(schema.messages.c.content).where(schema.messages.c.scope == scope.key)
-    ).scalars()
-    _probe(erased, contents)
+    _probe_messages(connection, erased, schema.messages.c.scope == scope.key)
     _probe(erased, (row.text for row in records))
     erased.memories = len(records)
     for table in (schema.records, schema.support, schema.terms, schema.vectors, schema.sessions):
@@ -135,11 +138,11 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
     if erased.messages or erased.memories:
         changes: list[tuple[str, bytes | None]] = [("forgotten", bytes(row.id)) for row in records]
         log_changes(connection, scope, now, changes or [("forgotten", None)])
-        connection.execute(
-            update(schema.scopes)
-            .where(schema.scopes.c.scope == scope.key)
-            .values(tenant=None, kind=None, name=None)
-        )
+    connection.execute(
+        update(schema.scopes)
+        .where(schema.scopes.c.scope == scope.key)
+        .values(tenant=None, kind=None, name=None)
+    )
     return erased
 
 
@@ -237,22 +240,40 @@ def _supported(
     return stay
 
 
-def _drop_empty_sessions(connection: Connection, scope: Scope) -> None:
+def _drop_empty_sessions(connection: Connection, scope: Scope, erased: Erased) -> None:
     filled = select(schema.messages.c.session).where(schema.messages.c.scope == scope.key)
-    connection.execute(
-        delete(schema.sessions).where(
-            schema.sessions.c.scope == scope.key, schema.sessions.c.session.not_in(filled)
-        )
-    )
+    empty = (schema.sessions.c.scope == scope.key, schema.sessions.c.session.not_in(filled))
+    names = connection.execute(select(schema.sessions.c.session).where(*empty)).scalars().all()
+    _probe(erased, names, LEAST_OTHER)
+    connection.execute(delete(schema.sessions).where(*empty))
 
 
-def _probe(erased: Erased, texts: Iterable[str]) -> None:
-    """Note pieces of the texts, so that a look at the files can tell whether any is left."""
+def _probe(erased: Erased, texts: Iterable[str | None], least: int = 1) -> None:
+    """Note pieces of the texts, so that a look at the files can tell whether any is left.
+
+    Shorter texts than `least` bytes are left out: they stand all over a file. One piece more than
+    `MAX_PROBES` says that there were too many to look for.
+    """
     for text in texts:
-        raw = text.encode()
+        raw = (text or "").encode()
+        if len(raw) < least:
+            continue
         for at in range(0, max(1, len(raw) - _PROBE_BYTES + 1), _PROBE_BYTES):
-            if len(erased.probes) >= _MAX_PROBES:
+            if len(erased.probes) > MAX_PROBES:
                 return
             piece = raw[at : at + _PROBE_BYTES]
             if piece:
                 erased.probes.append(piece)
+
+
+def _probe_messages(connection: Connection, erased: Erased, *where: ColumnElement[bool]) -> None:
+    """Note pieces of what messages said, and of their ids and what they carried."""
+    columns = schema.messages.c
+    rows = connection.execute(
+        select(
+            columns.content, columns.message_id, columns.metadata, columns.extra, columns.tags
+        ).where(*where)
+    )
+    for content, *others in rows:
+        _probe(erased, (content,))
+        _probe(erased, others, LEAST_OTHER)

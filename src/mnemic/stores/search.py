@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,47 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(44)
 
 # POSIX drops a process's locks on a file when it closes any descriptor of it, SQLite's among them. So
-# the descriptor that we read by is opened once a file and kept.
-_readers: dict[tuple[int, int], int] = {}
+# the descriptor that we read by is shared by all who have the file open, and closed after the last.
 _lock = threading.Lock()
 
 
-def holds_any(path: Path, probes: Sequence[bytes]) -> bool:
+@dataclass(slots=True)
+class _Open:
+    users: int = 0
+    reader: int | None = None
+
+
+_open: dict[tuple[int, int], _Open] = {}
+Key = tuple[int, int]
+
+
+def opened(path: Path) -> Key:
+    """Note that someone has the database open; to be undone by `closed`."""
+    with _lock:
+        found = path.stat()
+        key = (found.st_dev, found.st_ino)
+        _open.setdefault(key, _Open()).users += 1
+        return key
+
+
+def closed(key: Key) -> None:
+    """Note that someone's connections are closed; the last one closes the reader."""
+    with _lock:
+        file = _open[key]
+        file.users -= 1
+        if file.users == 0:
+            del _open[key]
+            if file.reader is not None:
+                os.close(file.reader)
+
+
+def holds_any(path: Path, key: Key, probes: Sequence[bytes]) -> bool:
     """Tell whether any of the probes, each of at least 8 bytes or looked for singly, is in the file."""
     short = [probe for probe in probes if len(probe) < _KEY]
     long = {probe for probe in probes if len(probe) >= _KEY}
     most = max((len(probe) for probe in probes), default=0)
     table = _table(long)
-    for chunk in _chunks(path, most):
+    for chunk in _chunks(path, key, most):
         if any(probe in chunk for probe in short):
             return True
         if long and _in_chunk(chunk, long, table):
@@ -58,23 +88,23 @@ def _in_chunk(
     return False
 
 
-def _chunks(path: Path, overlap: int) -> Iterator[bytes]:
+def _chunks(path: Path, key: Key, overlap: int) -> Iterator[bytes]:
     """The file in pieces, each with the beginning of the next."""
     with _lock:
-        reader, at = _reader(path), 0
-        while True:
-            # Not `pread`, which Windows lacks; the lock keeps the place.
-            os.lseek(reader, at, os.SEEK_SET)
-            chunk = os.read(reader, _CHUNK + overlap)
-            if not chunk:
-                return
+        file, at = _open[key], 0
+        if file.reader is None:
+            file.reader = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        while chunk := _read(file.reader, at, _CHUNK + overlap):
             yield chunk
             at += _CHUNK
 
 
-def _reader(path: Path) -> int:
-    found = path.stat()
-    key = (found.st_dev, found.st_ino)
-    if key not in _readers:
-        _readers[key] = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    return _readers[key]
+def _read(reader: int, at: int, size: int) -> bytes:
+    """That many bytes from there on, fewer only at the end of the file."""
+    # Not `pread`, which Windows lacks; the lock keeps the place.
+    os.lseek(reader, at, os.SEEK_SET)
+    pieces: list[bytes] = []
+    while size and (piece := os.read(reader, size)):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

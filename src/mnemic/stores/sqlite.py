@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
 
 from mnemic.errors import MnemicError, StoreBusy, StoreError, StoreUnreadable
 from mnemic.stores.backend import BEGIN
-from mnemic.stores.search import holds_any
+from mnemic.stores.search import Key, closed, holds_any, opened
 
 APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
 BUSY_TIMEOUT_MS = 10_000
 
 _PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA secure_delete=ON",
     "PRAGMA temp_store=MEMORY",
@@ -35,6 +35,7 @@ class SqliteBackend:
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
         self.url = f"sqlite:///{self.path}"
+        self._key: Key | None = None
 
     def make_engine(self) -> Engine:
         """Make the pool of connections; the folder is made if it is missing."""
@@ -58,6 +59,19 @@ class SqliteBackend:
         driver: Any = connection.connection.dbapi_connection
         driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         return connection
+
+    def settle(self, engine: Engine) -> None:
+        """Put a file that is ours into WAL mode, where it stays; no transaction may be open."""
+        with engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA journal_mode=WAL").close()
+        self._key = opened(self.path)
+
+    def closed(self) -> None:
+        """Take note that all connections are closed."""
+        key, self._key = self._key, None
+        if key is not None:
+            closed(key)
 
     def claim(self, connection: Connection) -> None:
         """Mark a new file as ours."""
@@ -104,12 +118,16 @@ class SqliteBackend:
 
     def holds(self, probes: Sequence[bytes]) -> bool:
         """Tell whether any of the byte strings stands anywhere in the file."""
-        return holds_any(self.path, probes)
+        assert self._key is not None  # settled when it was opened
+        return holds_any(self.path, self._key, probes)
 
     def damage(self, engine: Engine) -> list[str]:
         """What SQLite's integrity check finds."""
-        with engine.connect() as connection:
-            rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+        try:
+            with engine.connect() as connection:
+                rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
+        except DatabaseError as error:
+            return [str(error.orig)]
         return [str(row) for row in rows if row != "ok"]
 
     def explain(self, error: BaseException) -> MnemicError | None:

@@ -37,9 +37,13 @@ class Store:
 
     # --- writing -----------------------------------------------------------------------------
 
-    def append(self, scope: Scope, new: Sequence[NewMessage]) -> Appended:
-        """Commit messages with their passages, terms and job, on disk when this returns."""
+    def append(self, scope: Scope, embedder: KnownEmbedder, new: Sequence[NewMessage]) -> Appended:
+        """Commit messages with their passages, terms and job, on disk when this returns.
+
+        Raises `EmbedderMismatch` where the store has moved to another embedder meanwhile.
+        """
         with self.database.write() as connection:
+            require_in_use(connection, embedder)
             return appending.append(connection, scope, new, now_micros())
 
     def add_vectors(

@@ -18,6 +18,7 @@ from mnemic.errors import InputError
 _CHUNK = 1 << 20
 # An element of an array, or a line, that is longer than this is refused rather than read into memory.
 MAX_ELEMENT = 256 << 20
+_OF_NUMBERS = "0123456789.eE+-"
 _NOT_SPACE = re.compile(r"\S")
 
 
@@ -34,7 +35,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
         if zipped:
             raw = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw)))
         try:
-            yield io.TextIOWrapper(raw, encoding="utf-8")
+            yield io.TextIOWrapper(raw, encoding="utf-8-sig")
         except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise InputError(f"{path} is not UTF-8 text, or is cut off: {error}") from None
 
@@ -50,14 +51,18 @@ def iter_json(handle: TextIO, where: str) -> Iterator[tuple[int, Any]]:
         stream.at += 1
     for number in count(1):
         following = stream.peek()
-        if array and following == "," and number > 1:
+        if array and following == "]" and not (number > 1 and stream.comma):
             stream.at += 1
-            following = stream.peek()
-        if following == "" and not array:
+            if stream.peek():
+                raise InputError(f"{where}: something that is no JSON follows element {number - 1}")
             return
-        if following == "]" and array:
+        if not array and following == "":
             return
+        if array and number > 1 and not stream.comma and following:
+            raise InputError(f"{where}: element {number} is no JSON: a comma is missing before it")
         yield number, stream.value(f"{where}: element {number}")
+        stream.comma = stream.peek() == "," if array else False
+        stream.at += stream.comma
 
 
 class _Stream:
@@ -68,6 +73,7 @@ class _Stream:
         self.text = ""
         self.at = 0
         self.ended = False
+        self.comma = False
         self.decoder = json.JSONDecoder()
 
     def peek(self) -> str:
@@ -89,8 +95,8 @@ class _Stream:
                 if self.ended or len(self.text) - self.at > MAX_ELEMENT:
                     raise InputError(f"{what} is no JSON, or is cut off: {error}") from None
             else:
-                # A number at the very end of what was read may go on.
-                if self.ended or end < len(self.text):
+                # A number at the end of what was read may go on.
+                if self.ended or (end < len(self.text) and self.text[end] not in _OF_NUMBERS):
                     self.at = end
                     return value
             self._more()

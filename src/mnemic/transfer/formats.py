@@ -101,11 +101,14 @@ def _locomo(value: Any, number: int, where: str) -> Iterator[Item]:
     )
     for _, key in sessions:
         said_at = _parse(str(talk.get(f"{key}_date_time", "")), _LOCOMO_TIME, where)
-        for turn in _list(talk[key], f"{where}: {key}"):
+        for given in _list(talk[key], f"{where}: {key}"):
+            turn = _mapping(given, f"{where}: a turn of {key}")
             place = f"{where}, {turn.get('dia_id')}"
             caption = turn.get("blip_caption")
             text = str(turn.get("text") or "")
             content = f"{text} [photo: {caption}]".strip() if caption else text
+            if not content.strip():
+                continue
             message = {
                 "role": "user",
                 "name": turn.get("speaker"),
@@ -133,8 +136,9 @@ def _longmemeval(value: Any, number: int, where: str) -> Iterator[Item]:
     for turns, session_id, date in zip(sessions, ids, dates, strict=True):
         session = seen.name(str(session_id))
         said_at = _parse(str(date), _LONGMEMEVAL_TIME, where)
-        for turn, message in enumerate(_list(turns, f"{where}: {session}"), 1):
+        for turn, given in enumerate(_list(turns, f"{where}: {session}"), 1):
             place = f"{where}, {session}:{turn}"
+            message = _mapping(given, place)
             if not str(message.get("content") or "").strip():
                 continue
             said = {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, get_args
 
-from mnemic.errors import InputError
-from mnemic.inputs import read_time
+from mnemic.errors import IdConflict, InputError
+from mnemic.inputs import read_name, read_time
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import MemoryRecord, Message, Status
-from mnemic.stores.rows import NewMessage, NewPassage, require_id
+from mnemic.stores.rows import NewMessage, NewPassage, from_id, require_id
 from mnemic.timing import Timer
 from mnemic.transfer.formats import Item, read_items
 from mnemic.writing.messages import digest_of, read_input
@@ -42,9 +42,12 @@ def import_file(
     *,
     user: str | None = None,
     fallback_user: str | None = None,
+    into: ScopedMemory | None = None,
     progress: Callable[[ImportReport], None] | None = None,
 ) -> ImportReport:
-    """Import a file; `user` takes all of it, `fallback_user` what the file names no user for.
+    """Import a file, for whom it says.
+
+    `user`, or any handle as `into`, takes all of it; `fallback_user` takes what names no user.
 
     What was imported before is skipped, so that a run that broke off is simply run again.
     Raises `InputError` naming the place in the file; what came before it is kept.
@@ -52,32 +55,40 @@ def import_file(
     report = ImportReport()
 
     def owner(item: Item) -> str:
+        if into is not None:
+            return str(into.scope)
         name = user or item.user or fallback_user
         if name is None:
             raise InputError(f"{item.where} doesn't say whose memory it is; name a user")
-        return name
+        try:
+            return read_name(name, "user")
+        except InputError as error:
+            raise InputError(f"{item.where}: {error}") from None
 
     for name, items in groupby(read_items(path, form), owner):
         if name not in report.users:
             report.users.append(name)
         for batch in _batches(items, BATCH):
-            import_items(memory.user(name), batch, report)
+            import_items(into or memory.user(name), batch, report)
             if progress is not None:
                 progress(report)
     return report
 
 
-def import_items(handle: ScopedMemory, items: Iterable[Item], report: ImportReport) -> None:
+def import_items(handle: ScopedMemory, items: Sequence[Item], report: ImportReport) -> None:
     """Import items into one scope, in one transaction, and count them."""
     writer, now = handle._writer(), datetime.now(UTC)
     new = _without_taken_ids(handle, [_prepare(writer, item, now) for item in items])
-    receipt = writer.commit(handle.scope, new, Timer())
+    try:
+        receipt = writer.commit(handle.scope, new, Timer())
+    except IdConflict as error:
+        where = next(i.where for i in reversed(items) if i.message.get("id") == error.message_id)
+        raise IdConflict(f"{where}: {error}", error.message_id) from None
     known = sum(skipped.reason == "same id and content" for skipped in receipt.skipped)
-    repeats = sum(skipped.reason == "repeat" for skipped in receipt.skipped)
     report.messages += len(new) - known
     report.there_already += known
-    report.repeats += repeats
-    report.memories += len(receipt.memory_ids) - repeats
+    report.repeats += sum(skipped.reason == "repeat" for skipped in receipt.skipped)
+    report.memories += receipt.made
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -112,7 +123,7 @@ def _passage(message: Message, memory: Any) -> NewPassage:
 
 
 def _kept(message: Message, memory: Any) -> MemoryRecord:
-    require_id(memory.get("id"))
+    key = from_id(require_id(memory.get("id")))
     status = memory.get("status", "current")
     if status not in get_args(Status):
         raise InputError(f"unknown status {status!r}")
@@ -127,7 +138,7 @@ def _kept(message: Message, memory: Any) -> MemoryRecord:
         return float(value)
 
     return MemoryRecord(
-        id=memory["id"],
+        id=key,
         kind="episodic",
         text="",
         said_at=message.said_at,

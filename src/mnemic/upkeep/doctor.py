@@ -10,7 +10,10 @@ from mnemic.stores.ledger import Ledger
 
 def check(ledger: Ledger, embedder: Embedder) -> list[Finding]:
     """Every check, in the order in which a fault would explain the next one."""
-    return [_files(ledger), _model(ledger, embedder), _vectors(ledger), _jobs(ledger)]
+    files = _files(ledger)
+    if not files.ok:
+        return [files]
+    return [files, _model(ledger, embedder), _vectors(ledger), _jobs(ledger)]
 
 
 def _files(ledger: Ledger) -> Finding:

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from mnemic.records import Erasure, Message, Scope
-from mnemic.stores.erasing import Erased
+from mnemic.stores.erasing import MAX_PROBES, Erased
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.rows import NewPassage
 from mnemic.stores.store import SCRUB, Store
 from mnemic.writing.passages import make_passage
-
-# Of a larger erasure, this many pieces of text are looked for, evenly chosen.
-MAX_PROBES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,9 @@ class Eraser:
             return False
         # SQLite zeroes what it deletes, but not the copies that stay behind when it moves cells
         # between pages; they are rare, and a new file has none.
-        some = probes[:: -(-len(probes) // MAX_PROBES) or 1]
-        return not self.ledger.holds(some) or self.ledger.rewrite()
+        if len(probes) <= MAX_PROBES and not self.ledger.holds(probes):
+            return True
+        return self.ledger.rewrite()
 
 
 def passage_again(message: Message, start: int, stop: int) -> NewPassage:

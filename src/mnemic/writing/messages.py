@@ -102,7 +102,7 @@ def _read_message(item: Any, session: str | None, now: datetime) -> tuple[Messag
     given_id = item.get("id")
     if item.get("session") is not None:
         session = read_name(item["session"], "session")
-    said_at = item.get("said_at", item.get("at"))
+    said_at = item.get("at") if item.get("said_at") is None else item["said_at"]
     expires_at = item.get("expires_at")
     message = Message(
         id=str(UUID(bytes=uuid7().bytes)) if given_id is None else read_name(given_id, "id"),
@@ -121,9 +121,11 @@ def _read_message(item: Any, session: str | None, now: datetime) -> tuple[Messag
 
 
 def _as_mapping(message: Message) -> dict[str, Any]:
+    parts = message.extra.get("parts")
+    said = [{"type": "text", "text": message.content}] if message.content else []
     return {
         "role": message.role,
-        "content": message.content,
+        "content": [*said, *parts] if parts else message.content,
         "session": message.session,
         "name": message.name,
         "id": message.id,

@@ -23,7 +23,10 @@ FALLBACK_CHARACTERS = 600
 # Ends of sentences: a line break, or a stop with what closes it, before white space.
 _SENTENCE_END = re.compile(r"\n+|[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]+\s*")
 _SPACE = re.compile(r"\s+")
-_WORD_EDGE = re.compile(r"[.,;:!\u2026\"\u201c\u201d']+(?=\s)|(?<=\s)[\"\u201c\u201d']+")
+# Stops, and quotation marks but for those behind a number (5' and 5" are feet and inches).
+_WORD_EDGE = re.compile(
+    r"(?:[.,;:!\u2026]|(?<!\d)[\"\u201c\u201d'])+(?=\s)|(?<=\s)[\"\u201c\u201d']+"
+)
 
 
 def cut(text: str, embedder: object, speaker: str | None = None) -> list[tuple[int, int]]:
@@ -37,44 +40,51 @@ def cut(text: str, embedder: object, speaker: str | None = None) -> list[tuple[i
     if not text.strip():
         return []
     if not isinstance(embedder, MeasuresText):
-        return list(_pack(text, range(1, len(text) + 1), FALLBACK_CHARACTERS))
+        characters = range(len(text) + 1)
+        return list(_pack(text, characters[:-1], characters[1:], FALLBACK_CHARACTERS))
     before = text_to_embed(speaker, "")
     # No token is shorter than a character, so most messages need no measuring.
     if len(before) + len(text) <= embedder.max_tokens:
         return [_trim(text, 0, len(text))]
     room = embedder.max_tokens - (len(embedder.token_offsets(before)) if before else 0)
-    ends = [stop for _, stop in embedder.token_offsets(text)]
-    return list(_pack(text, ends, max(room, embedder.max_tokens // 2)))
+    offsets = embedder.token_offsets(text)
+    starts, ends = [start for start, _ in offsets], [stop for _, stop in offsets]
+    return list(_pack(text, starts, ends, max(room, embedder.max_tokens // 2)))
 
 
-def _pack(text: str, ends: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Fill passages with whole sentences, of nearly even size; a sentence too long is cut at a token."""
+def _pack(
+    text: str, starts: Sequence[int], ends: Sequence[int], most: int
+) -> Iterator[tuple[int, int]]:
+    """Fill passages with whole sentences, of nearly even size; one too long is cut at a space."""
     total = len(ends)
     if total <= most:
         yield _trim(text, 0, len(text))
         return
     borders = [match.end() for match in _SENTENCE_END.finditer(text)]
+    # A border inside a token would leave half of it on either side, one more than was counted.
+    borders = [at for at in borders if bisect_right(ends, at) == bisect_left(starts, at)]
     start, used = 0, 0
     while used < total:
         left = total - used
         # Even shares, so that no short rest is left over at the end.
         share = -(-left // -(-left // most))
-        limit = ends[used + min(most, left) - 1]
+        least, limit = ends[used], ends[used + min(most, left) - 1]
         aim = ends[used + min(share, left) - 1]
-        stop = len(text) if left <= most else _border(text, borders, (start, aim, limit))
-        span = _trim(text, start, stop)
-        if span[0] < span[1]:
-            yield span
-        start, used = stop, max(used + 1, bisect_right(ends, stop))
+        stop = len(text) if left <= most else _border(text, borders, (least, aim, limit))
+        yield _trim(text, start, stop)
+        start, used = stop, bisect_right(ends, stop)
 
 
 def _border(text: str, borders: list[int], place: tuple[int, int, int]) -> int:
-    """The sentence border nearest to the aim within the limit, else the last space, else the limit."""
-    start, aim, limit = place
-    low, high = bisect_right(borders, start), bisect_right(borders, limit)
+    """The sentence border nearest to the aim within the limit, else the last space, else the limit.
+
+    It lies behind the first token (`least`), so that every passage holds one.
+    """
+    least, aim, limit = place
+    low, high = bisect_left(borders, least), bisect_right(borders, limit)
     if low >= high:
-        space = max(text.rfind(" ", start + 1, limit), text.rfind("\n", start + 1, limit))
-        return space + 1 if space > start else limit
+        space = max(text.rfind(" ", least, limit + 1), text.rfind("\n", least, limit + 1))
+        return space if space >= least else limit
     at = min(max(bisect_left(borders, aim), low), high - 1)
     return min((borders[i] for i in (at - 1, at) if low <= i < high), key=lambda b: abs(b - aim))
 
@@ -144,6 +154,6 @@ def normalise(text: str) -> str:
     >>> normalise("You moved?") == normalise("You moved.")
     False
     """
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
-    folded = _WORD_EDGE.sub("", folded)
-    return _SPACE.sub(" ", folded).strip().rstrip(".,;:!\u2026\"' ")
+    folded = unicodedata.normalize("NFC", text).casefold().replace("\u2019", "'")
+    spaced = _SPACE.sub(" ", _WORD_EDGE.sub("", f" {folded} ")).strip()
+    return spaced or folded

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mnemic.errors import EmbedderError
+from mnemic.errors import BadVector, EmbedderError, StoreError
 from mnemic.models.embedder import Embedder, embed_checked
 from mnemic.records import MemoryRecord, Message, Receipt, Scope
 from mnemic.stores.known import KnownEmbedder
@@ -52,11 +52,12 @@ class Writer:
     def commit(self, scope: Scope, new: Sequence[NewMessage], timer: Timer) -> Receipt:
         """Commit prepared messages, then their vectors."""
         with timer.step("commit"):
-            done = self.store.append(scope, new) if new else Appended()
+            done = self.store.append(scope, self.known, new) if new else Appended()
         error = self._embed(scope, done, timer)
         return Receipt(
             message_ids=tuple(item.message.id for item in new),
             memory_ids=tuple(from_id(key) for key in dict.fromkeys(done.memory_ids)),
+            made=len(done.to_embed),
             state="unchanged" if not done.stored else "committed" if error else "indexed",
             skipped=tuple(done.skipped),
             error=error,
@@ -70,19 +71,25 @@ class Writer:
                 with timer.step("embed"):
                     texts = [text_to_embed(speaker, text) for _, speaker, text in batch]
                     vectors = embed_checked(self.embedder, texts)
-            except EmbedderError as error:
+                with timer.step("vectors"):
+                    keys = [key for key, *_ in batch]
+                    keyed = list(zip(keys, pack_vectors(vectors), strict=True))
+                    job = done.job if number == len(batches) else None
+                    self.store.add_vectors(scope, self.known, keyed, job)
+            except (EmbedderError, StoreError) as error:
                 return f"{error} (the words are safe; the vectors follow)"
-            with timer.step("vectors"):
-                keyed = list(zip([key for key, *_ in batch], pack_vectors(vectors), strict=True))
-                last = number == len(batches)
-                self.store.add_vectors(scope, self.known, keyed, done.job if last else None)
         return None
 
     def heal(self, limit: int = MAX_JOBS) -> int:
         """Make the vectors that a writer which died, or a failing model, left undone; how many."""
-        made = 0
+        made, refused = 0, None
         for job in self.ledger.due_jobs("embed", limit):
-            made += self._finish(job)
+            try:
+                made += self._finish(job)
+            except BadVector as error:
+                refused = error  # this one's own fault; the next may be well
+        if refused is not None:
+            raise refused
         return made
 
     def _finish(self, job: Job) -> int:
@@ -98,7 +105,7 @@ class Writer:
         self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]], job: bytes | None = None
     ) -> None:
         """Make and commit the vectors of records, and finish the job they were due to."""
-        for some in chunks(records, EMBED_BATCH) if records else ((),):
+        for some in chunks(records, EMBED_BATCH):
             vectors = embed_checked(
                 self.embedder, [text_to_embed(record.speaker, record.text) for _, record in some]
             )

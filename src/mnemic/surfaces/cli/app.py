@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from mnemic import __version__
 from mnemic.errors import InputError, MnemicError
 from mnemic.records import DEFAULT_TENANT
-from mnemic.settings import Settings, from_environment
+from mnemic.settings import Settings, default_db, from_environment
 
 if TYPE_CHECKING:
     from mnemic.memory import Memory, ScopedMemory
@@ -53,26 +55,49 @@ DEFAULT_USER = "me"
 
 
 @contextmanager
-def opened(db: str | None) -> Iterator[Memory]:
-    """The memory that the options name."""
+def opened(db: str | None, *, make: bool = False) -> Iterator[Memory]:
+    """The memory that the options name; only a command that writes may make its file."""
     from mnemic.memory import Memory
+    from mnemic.stores.sqlite import sqlite_path
 
-    with Memory(db, settings=from_environment()) as memory:
+    if db is not None and not db.strip():
+        raise InputError("--db is empty; name a file, or leave it out")
+    settings = from_environment()
+    target = db or settings.db or default_db()
+    file = sqlite_path(target)
+    if not make and file is not None and not file.exists():
+        raise InputError(
+            f"there is no memory at {file} yet; `mnemic remember` or `import` makes one"
+        )
+    with Memory(target, settings=settings) as memory:
         yield memory
 
 
 @contextmanager
-def scoped(db: str | None, user: str | None, scope: str | None) -> Iterator[ScopedMemory]:
+def scoped(
+    db: str | None, user: str | None, scope: str | None, *, make: bool = False
+) -> Iterator[ScopedMemory]:
     """The handle that the options name."""
-    with opened(db) as memory:
+    with opened(db, make=make) as memory:
         yield handle_of(memory, user, scope)
+
+
+def moment(text: str | None) -> datetime | str | None:
+    """A time as people type it: one without a zone is meant in the machine's own."""
+    if text is None:
+        return None
+    try:
+        read = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return text
+    return read if read.tzinfo is not None else read.astimezone()
 
 
 def handle_of(memory: Memory, user: str | None, scope: str | None) -> ScopedMemory:
     """The handle of `--user` or `--scope`."""
     if scope is None:
         settings: Settings = from_environment()
-        return memory.user(user or settings.user or DEFAULT_USER)
+        return memory.user((settings.user or DEFAULT_USER) if user is None else user)
     if user is not None:
         raise InputError("give --user or --scope, not both")
     tenant_name, slash, rest = scope.rpartition("/")
@@ -108,24 +133,54 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+@app.callback()
+def version_option(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Memory for LLM applications: tell it something, ask for it back."""
+    if version:
+        print(f"mnemic {__version__}")
+        raise typer.Exit
+
+
 def main() -> None:
-    """Run the command; an error of ours is one line that says what to do, and exit code 1."""
+    """Run the command; an error is one line that says what to do, and an exit code that isn't 0."""
     # Commands register themselves when their modules load.
     from mnemic.surfaces.cli import asking, demo, keeping, moving  # noqa: F401
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # Memories hold every script; a terminal's old code page doesn't.
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
-        app()
+        code = app(standalone_mode=False)
     except MnemicError as error:
-        if "--json" in sys.argv:
-            print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
-        else:
-            err.print(f"[bold red]error[/] ({error.code}): ", end="")
-            err.print(str(error), markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
+        code = _fail(error.code, str(error), 1)
+    except _UsageError as error:
+        code = _usage(error)
+    except (KeyboardInterrupt, typer.Abort):
         err.print("stopped; what was acknowledged is kept")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); that is no error.
-        sys.stderr.close()
-        sys.exit(0)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+# Typer carries Click inside; this is what both raise for a wrong option or argument.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def _usage(error: Exception) -> int:
+    says = getattr(error, "format_message", lambda: str(error))()
+    if not says:
+        return 2  # help was shown instead
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "mnemic"
+    return _fail("usage", f"{says} ({where} --help says more)", 2)
+
+
+def _fail(code: str, says: str, status: int) -> int:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": {"code": code, "message": says}}))
+    else:
+        err.print(f"[bold red]error[/] ({code}): ", end="")
+        err.print(says, markup=False, soft_wrap=True)
+    return status

@@ -11,7 +11,18 @@ from rich.text import Text
 
 from mnemic.errors import InputError
 from mnemic.records import MemoryRecord, Recall
-from mnemic.surfaces.cli.app import Db, InScope, Json, User, app, err, out, scoped, show_json
+from mnemic.surfaces.cli.app import (
+    Db,
+    InScope,
+    Json,
+    User,
+    app,
+    err,
+    moment,
+    out,
+    scoped,
+    show_json,
+)
 
 
 @app.command()
@@ -20,7 +31,9 @@ def recall(
     db: Db = None,
     user: User = None,
     scope: InScope = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="At most this many memories.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, help="At most this many memories.")
+    ] = 10,
     budget: Annotated[
         int | None, typer.Option(help="At most this many tokens of text (o200k).")
     ] = None,
@@ -47,9 +60,9 @@ def recall(
             question,
             limit=limit,
             budget=budget,
-            at=at,
-            since=since,
-            until=until,
+            at=moment(at),
+            since=moment(since),
+            until=moment(until),
             in_session=session,
             tags=tag or (),
             where=_pairs(where or []),
@@ -77,7 +90,8 @@ def recall(
         steps = ", ".join(f"{name} {ms:.1f}" for name, ms in found.timings_ms.items())
         if found.error:
             err.print(found.error, style="yellow", markup=False)
-        out.print(f"{len(found)} memories in {spent:.1f} ms ({steps})", style="dim")
+        noun = "memory" if len(found) == 1 else "memories"
+        out.print(f"{len(found)} {noun} in {spent:.1f} ms ({steps})", style="dim")
 
 
 def hit_table(found: Recall) -> Table:
@@ -92,7 +106,11 @@ def hit_table(found: Recall) -> Table:
         table.add_row(
             f"{hit.score:.2f}",
             f"{memory.said_at:%Y-%m-%d}",
-            Text.assemble((f"{memory.speaker or memory.source}: ", "bold"), memory.text),
+            Text.assemble(
+                (f"{memory.speaker or memory.source}: ", "bold"),
+                memory.text,
+                (f"\n{memory.id}", "dim"),
+            ),
             hit.why,
         )
     return table
@@ -103,7 +121,7 @@ def list_memories(
     db: Db = None,
     user: User = None,
     scope: InScope = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="At most this many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List memories in the order in which they were recorded.
@@ -111,8 +129,8 @@ def list_memories(
     Example: mnemic list --user ana --limit 20
     """
     with scoped(db, user, scope) as handle:
-        records = list(islice(handle.iter_memories(), max(0, limit) + 1))
-    more, records = len(records) > limit, records[: max(0, limit)]
+        records = list(islice(handle.iter_memories(), limit + 1))
+    more, records = len(records) > limit, records[:limit]
     if as_json:
         show_json(records)
         return

@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.text import Text
 
@@ -21,7 +22,13 @@ LIMIT = 10
 
 
 @app.command()
-def demo(db: Db = None, as_json: Json = False) -> None:
+def demo(
+    db: Db = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show all labelled questions, not a dozen.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Load a year's conversation of two friends, ask it a dozen questions, show the evidence.
 
     Works in a temporary file unless --db names one. Example: mnemic demo
@@ -29,21 +36,23 @@ def demo(db: Db = None, as_json: Json = False) -> None:
     talk = load_conversation()
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        opened(db or str(Path(folder) / "demo.db")) as memory,
+        opened(db or str(Path(folder) / "demo.db"), make=True) as memory,
     ):
         handle = memory.user(talk.user)
         loaded = _load(handle, talk)
-        asked = [_ask(handle, question) for question in talk.questions if question.demo]
+        asked = [_ask(handle, question) for question in talk.questions]
+    shown = [row for row in asked if everything or row[0].demo]
     if as_json:
-        show_json({"loaded": loaded, "questions": [answer for _, _, answer in asked]})
+        found = {"shown": _found(shown), "all": _found(asked)}
+        show_json({"loaded": loaded, "found": found, "questions": [row[2] for row in shown]})
         return
     out.print(
         f"[bold]{escape(talk.title)}[/]: {loaded['messages']} messages in {len(talk.sessions)} sessions"
         f" remembered in {loaded['seconds']:.1f} s, each on disk before its vector was made.\n"
     )
-    for question, found, answer in asked:
-        _render(question, found, answer)
-    _summary([answer for _, _, answer in asked])
+    for row in shown:
+        _render(*row)
+    _summary(shown, asked)
 
 
 def _load(handle: ScopedMemory, talk: Conversation) -> dict[str, Any]:
@@ -59,9 +68,10 @@ def _load(handle: ScopedMemory, talk: Conversation) -> dict[str, Any]:
     return {"messages": done, "seconds": round(perf_counter() - start, 3)}
 
 
-def _ask(
-    handle: ScopedMemory, question: LabelledQuestion
-) -> tuple[LabelledQuestion, Recall, dict[str, Any]]:
+Asked = tuple[LabelledQuestion, Recall, dict[str, Any]]
+
+
+def _ask(handle: ScopedMemory, question: LabelledQuestion) -> Asked:
     start = perf_counter()
     found = handle.recall(question.question, limit=LIMIT, at=question.at)
     spent = (perf_counter() - start) * 1000
@@ -91,7 +101,7 @@ def _render(question: LabelledQuestion, found: Recall, answer: dict[str, Any]) -
         proof = any(message in question.evidence for message in memory.message_ids)
         if not proof and rank > (1 if question.evidence else 2):
             continue
-        mark = "[green]evidence[/]" if proof else "[dim]near    [/]"
+        mark = "[green]evidence[/]" if proof else "[dim]nearest [/]"
         line = Text(f"{memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}")
         out.print(f"  {mark}  {rank}. ", line, f" [dim]{hit.score:.1f} = {hit.why}[/]", sep="")
     missing = [message for message, rank in answer["found_at"].items() if rank is None]
@@ -100,13 +110,19 @@ def _render(question: LabelledQuestion, found: Recall, answer: dict[str, Any]) -
     out.print(f"  [dim]{answer['ms']:.1f} ms[/]\n")
 
 
-def _summary(answers: list[dict[str, Any]]) -> None:
-    ranks = [rank for answer in answers for rank in answer["found_at"].values()]
-    hit = sum(rank is not None for rank in ranks)
-    times = sorted(answer["ms"] for answer in answers[1:])
+def _found(asked: list[Asked]) -> dict[str, int]:
+    """How many pieces of evidence are among the first `LIMIT`, of how many."""
+    ranks = [rank for *_, answer in asked for rank in answer["found_at"].values()]
+    return {"found": sum(rank is not None for rank in ranks), "of": len(ranks)}
+
+
+def _summary(shown: list[Asked], asked: list[Asked]) -> None:
+    some, every = _found(shown), _found(asked)
+    times = sorted(answer["ms"] for *_, answer in asked[1:])
     out.print(
-        f"{hit} of {len(ranks)} pieces of evidence among the first {LIMIT}; median"
-        f" {times[len(times) // 2]:.1f} ms a question, the question's embedding included."
+        f"Evidence among the first {LIMIT}: {some['found']} of {some['of']} pieces here,"
+        f" {every['found']} of {every['of']} over all {len(asked)} labelled questions (--all shows"
+        f" them). Median {times[len(times) // 2]:.1f} ms a question, its embedding included."
         " No key, no server, no model call."
     )
     out.print(

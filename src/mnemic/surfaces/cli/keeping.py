@@ -17,6 +17,7 @@ from mnemic.surfaces.cli.app import (
     User,
     app,
     err,
+    moment,
     opened,
     out,
     scoped,
@@ -46,10 +47,10 @@ def remember(
 
     Example: mnemic remember "I moved to Lisbon." --user ana --name Ana
     """
-    message: dict[str, Any] = {"role": role, "content": sys.stdin.read() if text == "-" else text}
-    given = {"name": name, "said_at": at, "id": message_id, "tags": tag}
+    message: dict[str, Any] = {"role": role, "content": _stdin() if text == "-" else text}
+    given = {"name": name, "said_at": moment(at), "id": message_id, "tags": tag}
     message |= {key: value for key, value in given.items() if value is not None}
-    with scoped(db, user, scope) as handle:
+    with scoped(db, user, scope, make=True) as handle:
         receipt = handle.remember(message, session=session)
     if as_json:
         show_json(receipt)
@@ -62,6 +63,13 @@ def remember(
     if receipt.error:
         err.print(receipt.error, style="yellow", markup=False)
     out.print(steps, style="dim")
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8 text: {error}") from None
 
 
 @app.command()

@@ -18,6 +18,7 @@ from mnemic.surfaces.cli.app import (
     User,
     app,
     err,
+    handle_of,
     opened,
     out,
     scoped,
@@ -54,6 +55,7 @@ def import_command(
             "--user", "-u", help="Whose it becomes. Default: as the file says, else MNEMIC_USER."
         ),
     ] = None,
+    scope: InScope = None,
     as_json: Json = False,
 ) -> None:
     """Import messages. Broken off, run it again: what is there is skipped.
@@ -65,13 +67,19 @@ def import_command(
     from mnemic.transfer.importing import ImportReport, import_file
 
     fallback = from_environment().user or DEFAULT_USER
-    with opened(db) as memory, counting("messages", None) as advance:
+    with opened(db, make=True) as memory, counting("messages", None) as advance:
 
         def progress(report: ImportReport) -> None:
             advance(report.messages + report.there_already)
 
         report = import_file(
-            memory, file, format.value, user=user, fallback_user=fallback, progress=progress
+            memory,
+            file,
+            format.value,
+            user=user,
+            fallback_user=fallback,
+            into=None if scope is None else handle_of(memory, user, scope),
+            progress=progress,
         )
     if as_json:
         show_json(report)
