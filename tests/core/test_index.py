@@ -135,7 +135,7 @@ def test_an_index_kept_up_to_date_answers_as_one_made_from_the_rows(
         # Small, so that random histories grow past it.
         patch.setattr("mnemic.retrieval.postings._TAIL", 12)
         # Vectors that a remember left undone are made by the step "heal" alone.
-        patch.setattr(memory._core, "upkeep", lambda now=False: None)
+        patch.setattr(memory._core, "upkeep", lambda **_: None)
         ana = memory.user("ana")
         for step in steps:
             take(memory, ana, step)
@@ -175,7 +175,7 @@ def test_a_reworded_memory_does_not_disturb_an_index_in_use(
     held = memory._core.indexes.current(ana.scope, known)
     before = channels_of(held)
     # Between the erasure and the new vector, another thread asks.
-    monkeypatch.setattr(memory._core, "upkeep", lambda now=False: None)
+    monkeypatch.setattr(memory._core, "upkeep", lambda **_: None)
     ana.forget(message_id="m1")
     newer = memory._core.indexes.current(ana.scope, known)
     assert list(newer.columns.has_vector) == [False, True]

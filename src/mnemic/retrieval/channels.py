@@ -91,8 +91,8 @@ def around(index: Index, scores: Floats) -> Floats:
     return gathered
 
 
-def speaker(index: Index, question: str) -> Floats:
-    """1 for the memories of a speaker whom the question names."""
+def speaker(index: Index, question: str) -> Floats | None:
+    """1 for the memories of a speaker whom the question names; None where it names none."""
     folded = question.casefold()
     named = [
         code
@@ -100,19 +100,19 @@ def speaker(index: Index, question: str) -> Floats:
         if re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", folded)
     ]
     if not named:
-        return np.zeros(len(index), dtype=np.float32)
+        return None
     found: Floats = np.isin(index.columns.speaker, named).astype(np.float32)
     return found
 
 
-def source(index: Index, question: str) -> Floats:
+def source(index: Index, question: str) -> Floats | None:
     """1 for whose words the question is after: the assistant's where it asks for them, else the user's.
 
-    Zero where the scope holds no assistant's words, so that two people talking are left alone.
+    None where the scope holds no assistant's words, so that two people talking are left alone.
     """
     assistant = index.columns.source == SOURCES.index("assistant")
     if not assistant.any():
-        return np.zeros(len(index), dtype=np.float32)
+        return None
     if _ASKS_ASSISTANT.search(question):
         wanted = assistant
     else:

@@ -156,12 +156,11 @@ def _score(
         "meaning": meaning,
         "words": words,
         "around": channels.around(index, meaning + words),
+        "speaker": channels.speaker(index, question.text),
+        "source": channels.source(index, question.text),
+        "time": channels.time(index, windows) if windows else None,
     }
-    scored["speaker"] = channels.speaker(index, question.text)
-    scored["source"] = channels.source(index, question.text)
-    if windows:
-        scored["time"] = channels.time(index, windows)
-    return scored
+    return {name: scores for name, scores in scored.items() if scores is not None}
 
 
 def _choose(

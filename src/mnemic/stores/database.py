@@ -77,8 +77,12 @@ class Database:
         """For a single reading statement, which needs no transaction to see one moment."""
         if self._engine is None:
             raise self._closed()
-        with self.explained(), self._once.connect() as connection:
-            yield connection
+        try:
+            with self._once.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            self._explain(error)
+            raise
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
@@ -96,10 +100,14 @@ class Database:
         try:
             yield
         except Exception as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            known = None if cause is None else self.backend.explain(cause)
-            if known is None:
-                raise
+            self._explain(error)
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        """Raise our error for a driver's; return where it isn't one."""
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        known = None if cause is None else self.backend.explain(cause)
+        if known is not None:
             raise known from error
 
     def _closed(self) -> StoreClosed:

@@ -198,8 +198,8 @@ def find_records(
     rows: dict[bytes, Sequence[Any]] = {}
     said_by: dict[bytes, list[tuple[int, str]]] = {}
     for some in chunks(ids, IN_CHUNK):
-        for row in connection.execute(_by_ids, {"scope": scope.key, "ids": list(some)}):
-            seq, message_id, *columns = row
+        values = {"scope": scope.key, "ids": list(some)}
+        for seq, message_id, *columns in connection.execute(_by_ids, values).all():
             key = columns[0]
             rows[key] = columns
             if message_id is not None:
