@@ -71,7 +71,9 @@ def _pack(
         least, limit = ends[used], ends[used + min(most, left) - 1]
         aim = ends[used + min(share, left) - 1]
         stop = len(text) if left <= most else _border(text, borders, (least, aim, limit))
-        yield _trim(text, start, stop)
+        span = _trim(text, start, stop)
+        if span[0] < span[1]:
+            yield span
         start, used = stop, bisect_right(ends, stop)
 
 
