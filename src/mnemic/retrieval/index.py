@@ -195,7 +195,19 @@ def apply(old: Index, rows: IndexRows) -> Index:
     number[fresh] = len(index) + np.arange(int(fresh.sum()))
     index = _appended(index, rows, fresh, columns.kept(fresh), vectors[fresh])
     places = index.places.merged(_read_places(rows, number, sessions))
-    return replace(index, places=places, speakers=tuple(speakers), sessions=sessions)
+    index = replace(index, places=places, speakers=tuple(speakers), sessions=sessions)
+    return _without_strangers(index) if len(dropped) or known.any() else index
+
+
+def _without_strangers(old: Index) -> Index:
+    """Let go of the names of speakers none of whose words are left."""
+    used = np.unique(old.columns.speaker[old.columns.speaker >= 0])
+    if len(used) == len(old.speakers):
+        return old
+    number = np.full(len(old.speakers) + 1, -1, dtype=np.int32)
+    number[used] = np.arange(len(used))
+    columns = replace(old.columns, speaker=number[old.columns.speaker])
+    return replace(old, columns=columns, speakers=tuple(old.speakers[code] for code in used))
 
 
 def _updated(
