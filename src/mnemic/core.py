@@ -9,7 +9,7 @@ import os
 import threading
 from time import monotonic
 
-from mnemic.errors import EmbedderMismatch
+from mnemic.errors import EmbedderError, EmbedderMismatch
 from mnemic.models.choose import choose_embedder
 from mnemic.models.embedder import Embedder
 from mnemic.retrieval.cache import ResidentIndexes
@@ -47,8 +47,11 @@ class Core:
 
     def writer(self) -> Writer:
         """What a write needs; a new store takes on the embedder, another's refuses it."""
-        known = self._known or self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
-        self._known = self._checked(known)
+        if self._known is None:
+            known = self.ledger.embedder()
+            if known is None:
+                known = self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
+            self._known = self._checked(known)
         return Writer(self.store, self.ledger, self.embedder, self._known)
 
     def reader(self) -> Reader | None:
@@ -89,7 +92,11 @@ class Core:
             close()
 
     def _checked(self, known: KnownEmbedder) -> KnownEmbedder:
-        mine = (self.embedder.name, self.embedder.dimensions)
+        try:
+            mine = (self.embedder.name, self.embedder.dimensions)
+        except EmbedderError:
+            # A server that is away can't tell its dimensions; words are kept all the same.
+            mine = (self.embedder.name, known.dimensions)
         if mine != (known.name, known.dimensions):
             raise EmbedderMismatch(
                 f"this store holds vectors of {known.name} ({known.dimensions} dimensions), and"

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mnemic import Memory
 from mnemic.errors import EmbedderUnavailable
 from mnemic.models.minilm import MiniLM
 
@@ -216,3 +217,16 @@ def test_the_runtime_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
     home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=env | home)
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_long_message_is_kept_though_the_model_is_gone(weights: Path, tmp_path: Path) -> None:
+    (weights / "model.onnx").unlink()
+    broken = MiniLM(folder=weights)
+    with Memory(tmp_path / "life.db", embedder=broken) as memory:
+        ana = memory.user("ana")
+        receipt = ana.remember("The harbour was full of boats. " * 80)
+        assert receipt.state == "committed"
+        assert "model.onnx" in str(receipt.error)
+        found = ana.recall("harbour boats")
+        assert "harbour" in found[0].memory.text
+        assert "model.onnx" in str(found.error)

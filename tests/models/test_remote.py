@@ -180,6 +180,18 @@ def test_a_question_is_answered_by_words_while_the_server_is_down(
     embedder.close()
 
 
+def test_words_are_kept_though_the_server_was_away_from_the_start(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Memory(tmp_path / "life.db", embedder=RemoteEmbedder(server.url, "minilm")) as memory:
+        memory.user("ana").remember("The cat sleeps all day.")
+    monkeypatch.setattr(remote, "MAX_WAIT_S", 0.0)
+    away = RemoteEmbedder("http://127.0.0.1:9/v1", "minilm")
+    with Memory(tmp_path / "life.db", embedder=away) as memory:
+        assert memory.user("ana").remember("I moved to Lisbon.").state == "committed"
+        assert memory.user("ana").recall("Lisbon")[0].memory.text == "I moved to Lisbon."
+
+
 @pytest.mark.parametrize(("url", "model"), [("localhost:80", "m"), ("http://x/v1", "")])
 def test_a_wrong_address_is_refused_before_anything_is_asked(url: str, model: str) -> None:
     with pytest.raises(InputError):

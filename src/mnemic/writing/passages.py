@@ -11,7 +11,9 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from mnemic.errors import EmbedderError
 from mnemic.models.embedder import MeasuresText
 from mnemic.models.terms import TERMS_VERSION, count_terms
 from mnemic.records import MemoryRecord, Message
@@ -39,17 +41,19 @@ def cut(text: str, embedder: object, speaker: str | None = None) -> list[tuple[i
     """
     if not text.strip():
         return []
-    if not isinstance(embedder, MeasuresText):
-        characters = range(len(text) + 1)
-        return list(_pack(text, characters[:-1], characters[1:], FALLBACK_CHARACTERS))
     before = text_to_embed(speaker, "")
-    # No token is shorter than a character, so most messages need no measuring.
-    if len(before) + len(text) <= embedder.max_tokens:
-        return [_trim(text, 0, len(text))]
-    room = embedder.max_tokens - (len(embedder.token_offsets(before)) if before else 0)
-    offsets = embedder.token_offsets(text)
-    starts, ends = [start for start, _ in offsets], [stop for _, stop in offsets]
-    return list(_pack(text, starts, ends, max(room, embedder.max_tokens // 2)))
+    if isinstance(embedder, MeasuresText):
+        # No token is shorter than a character, so most messages need no measuring.
+        if len(before) + len(text) <= embedder.max_tokens:
+            return [_trim(text, 0, len(text))]
+        # What can't be measured now is cut by characters: a message is kept whatever fails.
+        with suppress(EmbedderError):
+            room = embedder.max_tokens - (len(embedder.token_offsets(before)) if before else 0)
+            offsets = embedder.token_offsets(text)
+            starts, ends = [start for start, _ in offsets], [stop for _, stop in offsets]
+            return list(_pack(text, starts, ends, max(room, embedder.max_tokens // 2)))
+    characters = range(len(text) + 1)
+    return list(_pack(text, characters[:-1], characters[1:], FALLBACK_CHARACTERS))
 
 
 def _pack(
