@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 from uuid_utils import uuid7
 
 from mnemic.errors import IdConflict
@@ -65,6 +65,28 @@ _set_session = (
     .values(started_at=bindparam("first"), last_at=bindparam("last"))
 )
 
+_drop_job = delete(schema.jobs).where(
+    schema.jobs.c.scope == bindparam("key"), schema.jobs.c.id == bindparam("job")
+)
+_due = (
+    select(schema.records.c.id)
+    .outerjoin(
+        schema.vectors,
+        and_(
+            schema.vectors.c.scope == schema.records.c.scope,
+            schema.vectors.c.record == schema.records.c.id,
+            schema.vectors.c.embedder == bindparam("embedder"),
+        ),
+    )
+    .where(
+        schema.records.c.scope == bindparam("scope"),
+        schema.records.c.id.in_(bindparam("ids", expanding=True)),
+        schema.vectors.c.record.is_(None),
+    )
+)
+# Made once: building a statement costs more than SQLite takes to run it.
+_inserts = {table.name: insert(table) for table in schema.metadata.sorted_tables}
+
 
 def take_version(connection: Connection, scope: Scope, now: int) -> int:
     """The scope's version, its row made if it has none. The row stays locked until the commit."""
@@ -72,7 +94,7 @@ def take_version(connection: Connection, scope: Scope, now: int) -> int:
     if found is not None:
         return int(found.version)
     connection.execute(
-        insert(schema.scopes),
+        _inserts[schema.scopes.name],
         {
             "scope": scope.key,
             "tenant": scope.tenant,
@@ -167,7 +189,7 @@ class _Batch:
             (schema.changes, self.changes),
         ):
             if rows:
-                connection.execute(insert(table), rows)
+                connection.execute(_inserts[table.name], rows)
         for session, (first, last) in self.spans.items():
             _touch_session(connection, self.scope, session, first, last)
         set_version(connection, self.scope, self.version)
@@ -266,7 +288,7 @@ def _touch_session(
     found = connection.execute(_session, {"scope": scope.key, "session": session}).first()
     if found is None:
         row = {"scope": scope.key, "session": session, "started_at": first, "last_at": last}
-        connection.execute(insert(schema.sessions), row)
+        connection.execute(_inserts[schema.sessions.name], row)
         return
     span = (min(found.started_at, first), max(found.last_at, last))
     if span != (found.started_at, found.last_at):
@@ -278,7 +300,7 @@ def add_job(connection: Connection, scope: Scope, kind: str, payload: bytes, run
     """Put a job into the outbox, to be taken from `run_at` on; returns its id."""
     key: bytes = uuid7().bytes
     connection.execute(
-        insert(schema.jobs),
+        _inserts[schema.jobs.name],
         {
             "scope": scope.key,
             "id": key,
@@ -295,9 +317,7 @@ def add_job(connection: Connection, scope: Scope, kind: str, payload: bytes, run
 
 def finish_job(connection: Connection, scope_key: bytes, job: bytes) -> None:
     """Take a finished job out of the outbox."""
-    connection.execute(
-        delete(schema.jobs).where(schema.jobs.c.scope == scope_key, schema.jobs.c.id == job)
-    )
+    connection.execute(_drop_job, {"key": scope_key, "job": job})
 
 
 def add_vectors(
@@ -305,21 +325,12 @@ def add_vectors(
 ) -> None:
     """Add the vectors of records that still exist and have none yet."""
     for some in chunks(vectors, IN_CHUNK):
-        wanted = {key for key, _ in some}
-        alive = select(schema.records.c.id).where(
-            schema.records.c.scope == scope_key, schema.records.c.id.in_(wanted)
-        )
-        have = select(schema.vectors.c.record).where(
-            schema.vectors.c.scope == scope_key,
-            schema.vectors.c.embedder == embedder,
-            schema.vectors.c.record.in_(wanted),
-        )
-        due = {bytes(row.id) for row in connection.execute(alive)}
-        due -= {bytes(row.record) for row in connection.execute(have)}
+        values = {"scope": scope_key, "embedder": embedder, "ids": [key for key, _ in some]}
+        due = {bytes(key) for key in connection.execute(_due, values).scalars()}
         rows = [
             {"scope": scope_key, "record": key, "embedder": embedder, "vector": vector}
             for key, vector in some
             if key in due
         ]
         if rows:
-            connection.execute(insert(schema.vectors), rows)
+            connection.execute(_inserts[schema.vectors.name], rows)

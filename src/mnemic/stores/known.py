@@ -48,7 +48,7 @@ def remember_known(connection: Connection, key: str, known: KnownEmbedder) -> No
 
 def require_in_use(connection: Connection, embedder: KnownEmbedder) -> None:
     """Raise `EmbedderMismatch` where the embedder is neither the store's nor its next one."""
-    if embedder not in (find_known(connection, CURRENT), find_known(connection, NEXT)):
+    if embedder != find_known(connection, CURRENT) and embedder != find_known(connection, NEXT):
         raise moved_away(embedder)
 
 
