@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal, overload
 
 Kind = Literal["episodic", "semantic", "procedural"]
@@ -32,14 +33,18 @@ class Scope:
     @property
     def key(self) -> bytes:
         """16 bytes that lead every row of this scope (a digest, so that no id can forge another's)."""
-        parts = (self.tenant, self.kind, self.name)
-        packed = b"".join(len(p.encode()).to_bytes(4, "big") + p.encode() for p in parts)
-        return hashlib.blake2b(packed, digest_size=16, person=b"mnemic.scope").digest()
+        return _scope_key(self.tenant, self.kind, self.name)
 
     def __str__(self) -> str:
         """`user:ana`, or `acme/user:ana` in a tenant other than the default."""
         prefix = "" if self.tenant == DEFAULT_TENANT else f"{self.tenant}/"
         return f"{prefix}{self.kind}:{self.name}"
+
+
+@lru_cache(maxsize=4096)
+def _scope_key(*parts: str) -> bytes:
+    packed = b"".join(len(p.encode()).to_bytes(4, "big") + p.encode() for p in parts)
+    return hashlib.blake2b(packed, digest_size=16, person=b"mnemic.scope").digest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ It makes no choice of model (`mnemic.models.choose` does) and keeps no vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,6 @@ class Embedder(Protocol):
         ...
 
 
-@runtime_checkable
 class MeasuresText(Protocol):
     """The optional ability of an embedder that knows how much text fits it."""
 

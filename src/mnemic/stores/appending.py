@@ -176,7 +176,7 @@ class _Batch:
                 "passage": number,
                 "start": passage.start,
                 "stop": passage.stop,
-                "repeat": repeat,
+                "repeat": int(repeat),
             }
         )
 

@@ -203,7 +203,7 @@ def reword(
             schema.support.c.message == row["id"],
             schema.support.c.passage == row["passage"],
         )
-        .values(repeat=False)
+        .values(repeat=0)
     )
 
 
@@ -235,7 +235,7 @@ def _supported(
             .where(support.c.scope == scope.key, support.c.record.in_(list(some)))
         )
         if first:
-            query = query.where(support.c.repeat.is_(False))
+            query = query.where(support.c.repeat == 0)
         stay.update(bytes(record) for record in connection.execute(query).scalars())
     return stay
 

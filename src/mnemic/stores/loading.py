@@ -131,7 +131,7 @@ _repeats = (
         schema.messages.c.said_at,
     )
     .join(schema.messages, _said_by)
-    .where(schema.support.c.scope == bindparam("scope"), schema.support.c.repeat)
+    .where(schema.support.c.scope == bindparam("scope"), schema.support.c.repeat == 1)
 )
 _repeats_some = _repeats.where(schema.support.c.record.in_(bindparam("ids", expanding=True)))
 

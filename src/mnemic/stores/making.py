@@ -64,7 +64,7 @@ def record_row(
         "status": "current" if kept is None else kept.status,
         "confidence": 1.0 if kept is None else kept.confidence,
         "importance": 0.0 if kept is None else kept.importance,
-        "pinned": False if kept is None else kept.pinned,
+        "pinned": 0 if kept is None else int(kept.pinned),
         "tags": to_json(list(message.tags)),
         "metadata": to_json(dict(message.metadata)),
     }

@@ -2,14 +2,13 @@
 
 The scope's 16-byte key leads every key, and no constraint crosses scopes, so that the same schema
 distributes by scope. Times are microseconds since 1970 in UTC; ids are 16-byte UUIDv7. Text lives in
-`messages` and `records` only. `alembic` in `migrations/` makes the same tables; a test compares them.
+`messages` and `records` only. Flags are 0 or 1. Alembic makes the same tables; a test compares them.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Float,
     Index,
@@ -110,7 +109,7 @@ records = Table(
     Column("status", String(16), nullable=False),
     Column("confidence", Float, nullable=False),
     Column("importance", Float, nullable=False),
-    Column("pinned", Boolean, nullable=False),
+    Column("pinned", SmallInteger, nullable=False),
     Column("tags", Text),
     Column("metadata", Text),
     PrimaryKeyConstraint("scope", "id"),
@@ -127,7 +126,7 @@ support = Table(
     Column("passage", Integer, nullable=False),
     Column("start", Integer, nullable=False),
     Column("stop", Integer, nullable=False),
-    Column("repeat", Boolean, nullable=False),
+    Column("repeat", SmallInteger, nullable=False),
     PrimaryKeyConstraint("scope", "record", "message", "passage"),
 )
 Index("support_by_message", support.c.scope, support.c.message)

@@ -66,7 +66,7 @@ class Store:
             changed = connection.execute(
                 update(schema.records)
                 .where(schema.records.c.scope == scope.key, schema.records.c.id == record)
-                .values(pinned=pinned)
+                .values(pinned=int(pinned))
             ).rowcount
             if changed:
                 action = "pinned" if pinned else "unpinned"

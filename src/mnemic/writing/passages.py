@@ -12,6 +12,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import cast
 
 from mnemic.errors import EmbedderError
 from mnemic.models.embedder import MeasuresText
@@ -42,7 +43,8 @@ def cut(text: str, embedder: object, speaker: str | None = None) -> list[tuple[i
     if not text.strip():
         return []
     before = text_to_embed(speaker, "")
-    if isinstance(embedder, MeasuresText):
+    if hasattr(embedder, "token_offsets"):  # a protocol's own check costs more than the rest
+        embedder = cast(MeasuresText, embedder)
         # No token is shorter than a character, so most messages need no measuring.
         if len(before) + len(text) <= embedder.max_tokens:
             return [_trim(text, 0, len(text))]

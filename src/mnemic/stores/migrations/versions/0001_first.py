@@ -82,7 +82,7 @@ def _memory_tables() -> None:
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("confidence", sa.Float, nullable=False),
         sa.Column("importance", sa.Float, nullable=False),
-        sa.Column("pinned", sa.Boolean, nullable=False),
+        sa.Column("pinned", sa.SmallInteger, nullable=False),
         sa.Column("tags", sa.Text),
         sa.Column("metadata", sa.Text),
         sa.PrimaryKeyConstraint("scope", "id"),
@@ -96,7 +96,7 @@ def _memory_tables() -> None:
         sa.Column("passage", sa.Integer, nullable=False),
         sa.Column("start", sa.Integer, nullable=False),
         sa.Column("stop", sa.Integer, nullable=False),
-        sa.Column("repeat", sa.Boolean, nullable=False),
+        sa.Column("repeat", sa.SmallInteger, nullable=False),
         sa.PrimaryKeyConstraint("scope", "record", "message", "passage"),
     )
     op.create_index("support_by_message", "support", ["scope", "message"])
