@@ -64,7 +64,7 @@ def main() -> int:
             recall_speed(folder, size, 60 if args.quick else 200) for size in sizes
         ]
         figures["remember"] = remember_speed(folder, 60 if args.quick else 200)
-        figures["import"] = import_speed(folder, 3 if args.quick else 5)
+        figures["import"] = import_speed(folder, 5 if args.quick else 9)
         figures["start"] = start_speed(folder, 3 if args.quick else 7)
     show(figures)
     print(json.dumps(figures))

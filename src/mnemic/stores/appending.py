@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, insert, select, update
 from uuid_utils import uuid7
 
 from mnemic.errors import IdConflict
@@ -52,19 +52,23 @@ _set_version = (
         name=bindparam("named"),
     )
 )
-_session = select(schema.sessions.c.started_at, schema.sessions.c.last_at).where(
-    schema.sessions.c.scope == bindparam("scope"),
-    schema.sessions.c.session == bindparam("session"),
-)
 _set_session = (
     update(schema.sessions)
     .where(
         schema.sessions.c.scope == bindparam("key"),
         schema.sessions.c.session == bindparam("of_session"),
     )
-    .values(started_at=bindparam("first"), last_at=bindparam("last"))
+    .values(
+        started_at=case(
+            (schema.sessions.c.started_at > bindparam("first"), bindparam("first")),
+            else_=schema.sessions.c.started_at,
+        ),
+        last_at=case(
+            (schema.sessions.c.last_at < bindparam("last"), bindparam("last")),
+            else_=schema.sessions.c.last_at,
+        ),
+    )
 )
-
 _drop_job = delete(schema.jobs).where(
     schema.jobs.c.scope == bindparam("key"), schema.jobs.c.id == bindparam("job")
 )
@@ -285,15 +289,10 @@ def _find_repeated(
 def _touch_session(
     connection: Connection, scope: Scope, session: str, first: int, last: int
 ) -> None:
-    found = connection.execute(_session, {"scope": scope.key, "session": session}).first()
-    if found is None:
+    values = {"key": scope.key, "of_session": session, "first": first, "last": last}
+    if not connection.execute(_set_session, values).rowcount:
         row = {"scope": scope.key, "session": session, "started_at": first, "last_at": last}
         connection.execute(_inserts[schema.sessions.name], row)
-        return
-    span = (min(found.started_at, first), max(found.last_at, last))
-    if span != (found.started_at, found.last_at):
-        values = {"key": scope.key, "of_session": session, "first": span[0], "last": span[1]}
-        connection.execute(_set_session, values)
 
 
 def add_job(connection: Connection, scope: Scope, kind: str, payload: bytes, run_at: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -26,8 +27,22 @@ from sqlalchemy import (
 metadata = MetaData()
 
 
+class Bytes(LargeBinary):
+    """Bytes as the drivers take and give them, without a conversion a value."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        """Nothing to do: both drivers take bytes."""
+        return
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Nothing to do: both drivers give bytes."""
+        return
+
+
 def _scope() -> Column[bytes]:
-    return Column("scope", LargeBinary(16), nullable=False)
+    return Column("scope", Bytes(16), nullable=False)
 
 
 # Facts about the store itself: which embedder made its vectors, and where a move to another stands.
@@ -43,7 +58,7 @@ meta = Table(
 scopes = Table(
     "scopes",
     metadata,
-    Column("scope", LargeBinary(16), primary_key=True),
+    Column("scope", Bytes(16), primary_key=True),
     Column("tenant", Text),
     Column("kind", String(8)),
     Column("name", Text),
@@ -68,14 +83,14 @@ messages = Table(
     "messages",
     metadata,
     _scope(),
-    Column("id", LargeBinary(16), nullable=False),
+    Column("id", Bytes(16), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("session", Text, nullable=False),
     Column("message_id", Text, nullable=False),
     Column("role", String(16), nullable=False),
     Column("name", Text),
     Column("content", Text, nullable=False),
-    Column("digest", LargeBinary(16), nullable=False),
+    Column("digest", Bytes(16), nullable=False),
     Column("said_at", BigInteger, nullable=False),
     Column("recorded_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
@@ -92,10 +107,10 @@ records = Table(
     "records",
     metadata,
     _scope(),
-    Column("id", LargeBinary(16), nullable=False),
+    Column("id", Bytes(16), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("text", Text, nullable=False),
-    Column("fingerprint", LargeBinary(16), nullable=False),
+    Column("fingerprint", Bytes(16), nullable=False),
     Column("source", String(16), nullable=False),
     Column("speaker", Text),
     Column("session", Text, nullable=False),
@@ -121,8 +136,8 @@ support = Table(
     "support",
     metadata,
     _scope(),
-    Column("record", LargeBinary(16), nullable=False),
-    Column("message", LargeBinary(16), nullable=False),
+    Column("record", Bytes(16), nullable=False),
+    Column("message", Bytes(16), nullable=False),
     Column("passage", Integer, nullable=False),
     Column("start", Integer, nullable=False),
     Column("stop", Integer, nullable=False),
@@ -136,9 +151,9 @@ vectors = Table(
     "vectors",
     metadata,
     _scope(),
-    Column("record", LargeBinary(16), nullable=False),
+    Column("record", Bytes(16), nullable=False),
     Column("embedder", SmallInteger, nullable=False),
-    Column("vector", LargeBinary, nullable=False),
+    Column("vector", Bytes, nullable=False),
     PrimaryKeyConstraint("scope", "record", "embedder"),
 )
 
@@ -147,11 +162,11 @@ terms = Table(
     "terms",
     metadata,
     _scope(),
-    Column("record", LargeBinary(16), nullable=False),
+    Column("record", Bytes(16), nullable=False),
     Column("version", SmallInteger, nullable=False),
     Column("length", Integer, nullable=False),
-    Column("hashes", LargeBinary, nullable=False),
-    Column("counts", LargeBinary, nullable=False),
+    Column("hashes", Bytes, nullable=False),
+    Column("counts", Bytes, nullable=False),
     PrimaryKeyConstraint("scope", "record"),
 )
 
@@ -163,7 +178,7 @@ changes = Table(
     Column("seq", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("action", String(16), nullable=False),
-    Column("record", LargeBinary(16)),
+    Column("record", Bytes(16)),
     PrimaryKeyConstraint("scope", "seq"),
 )
 Index("changes_by_record", changes.c.scope, changes.c.record)
@@ -173,12 +188,12 @@ jobs = Table(
     "jobs",
     metadata,
     _scope(),
-    Column("id", LargeBinary(16), nullable=False),
+    Column("id", Bytes(16), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("run_at", BigInteger, nullable=False),
     Column("error", Text),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", Bytes, nullable=False),
     PrimaryKeyConstraint("scope", "id"),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby, islice
@@ -13,7 +15,7 @@ from mnemic.errors import IdConflict, InputError
 from mnemic.inputs import read_name, read_time
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import MemoryRecord, Message, Status
-from mnemic.stores.rows import NewMessage, NewPassage, from_id, require_id
+from mnemic.stores.rows import Appended, NewMessage, NewPassage, from_id, require_id
 from mnemic.timing import Timer
 from mnemic.transfer.formats import Item, read_items
 from mnemic.writing.messages import digest_of, read_input
@@ -21,7 +23,9 @@ from mnemic.writing.passages import make_passage
 from mnemic.writing.remember import Writer
 
 # Messages that are committed together, and lost together if the machine stops before.
-BATCH = 512
+BATCH = 256
+# Batches whose vectors are under way at a time.
+EMBEDDING = 2
 
 
 @dataclass(slots=True)
@@ -65,30 +69,40 @@ def import_file(
         except InputError as error:
             raise InputError(f"{item.where}: {error}") from None
 
-    for name, items in groupby(read_items(path, form), owner):
-        if name not in report.users:
-            report.users.append(name)
-        for batch in _batches(items, BATCH):
-            import_items(into or memory.user(name), batch, report)
-            if progress is not None:
-                progress(report)
+    # While batches are embedded, and their vectors committed, the next is read and committed.
+    with ThreadPoolExecutor(EMBEDDING) as pool:
+        embedding: deque[Future[str | None]] = deque()
+        for name, items in groupby(read_items(path, form), owner):
+            if name not in report.users:
+                report.users.append(name)
+            handle = into or memory.user(name)
+            writer = handle._writer()
+            for batch in _batches(items, BATCH):
+                done = _append(handle, writer, batch, report)
+                if len(embedding) == EMBEDDING:
+                    embedding.popleft().result()
+                embedding.append(pool.submit(writer.embed, handle.scope, done, Timer()))
+                if progress is not None:
+                    progress(report)
     return report
 
 
-def import_items(handle: ScopedMemory, items: Sequence[Item], report: ImportReport) -> None:
-    """Import items into one scope, in one transaction, and count them."""
-    writer, now = handle._writer(), datetime.now(UTC)
+def _append(
+    handle: ScopedMemory, writer: Writer, items: Sequence[Item], report: ImportReport
+) -> Appended:
+    """Commit items to one scope, in one transaction, and count them."""
+    now = datetime.now(UTC)
     new = _without_taken_ids(handle, [_prepare(writer, item, now) for item in items])
     try:
-        receipt = writer.commit(handle.scope, new, Timer())
+        done = writer.append(handle.scope, new)
     except IdConflict as error:
         where = next(i.where for i in reversed(items) if i.message.get("id") == error.message_id)
         raise IdConflict(f"{where}: {error}", error.message_id) from None
-    known = sum(skipped.reason == "same id and content" for skipped in receipt.skipped)
-    report.messages += len(new) - known
-    report.there_already += known
-    report.repeats += sum(skipped.reason == "repeat" for skipped in receipt.skipped)
-    report.memories += receipt.made
+    report.messages += done.stored
+    report.there_already += len(new) - done.stored
+    report.repeats += sum(skipped.reason == "repeat" for skipped in done.skipped)
+    report.memories += len(done.to_embed)
+    return done
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

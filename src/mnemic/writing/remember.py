@@ -52,8 +52,8 @@ class Writer:
     def commit(self, scope: Scope, new: Sequence[NewMessage], timer: Timer) -> Receipt:
         """Commit prepared messages, then their vectors."""
         with timer.step("commit"):
-            done = self.store.append(scope, self.known, new) if new else Appended()
-        error = self._embed(scope, done, timer)
+            done = self.append(scope, new)
+        error = self.embed(scope, done, timer)
         return Receipt(
             message_ids=tuple(item.message.id for item in new),
             memory_ids=tuple(from_id(key) for key in dict.fromkeys(done.memory_ids)),
@@ -64,7 +64,12 @@ class Writer:
             timings_ms=timer.spent,
         )
 
-    def _embed(self, scope: Scope, done: Appended, timer: Timer) -> str | None:
+    def append(self, scope: Scope, new: Sequence[NewMessage]) -> Appended:
+        """The first of the two commits: prepared messages, on disk when this returns."""
+        return self.store.append(scope, self.known, new) if new else Appended()
+
+    def embed(self, scope: Scope, done: Appended, timer: Timer) -> str | None:
+        """The second: the vectors of what was appended; says why where they have to follow later."""
         batches = list(chunks(done.to_embed, EMBED_BATCH))
         for number, batch in enumerate(batches, 1):
             try:
