@@ -47,21 +47,16 @@ class Core:
 
     def writer(self) -> Writer:
         """What a write needs; a new store takes on the embedder, another's refuses it."""
-        if self._known is None:
-            known = self.ledger.embedder()
-            if known is None:
-                known = self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
-            self._known = self._checked(known)
-        return Writer(self.store, self.ledger, self.embedder, self._known)
+        known = self._find_known()
+        if known is None:
+            adopted = self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
+            known = self._known = self._checked(adopted)
+        return Writer(self.store, self.ledger, self.embedder, known)
 
     def reader(self) -> Reader | None:
         """What a question needs; None where nothing was ever written."""
-        if self._known is None:
-            known = self.ledger.embedder()
-            if known is None:
-                return None
-            self._known = self._checked(known)
-        return Reader(self.store, self.indexes, self.embedder, self._known)
+        known = self._find_known()
+        return None if known is None else Reader(self.store, self.indexes, self.embedder, known)
 
     def eraser(self) -> Eraser:
         """What an erasure needs."""
@@ -75,7 +70,7 @@ class Core:
             self._next_upkeep = monotonic() + UPKEEP_EVERY
         # Erased bytes first: they are gone whether or not the embedder answers.
         self.eraser().finish_pending()
-        if heal:
+        if heal and self._find_known() is not None:
             self.writer().heal()
 
     def moved(self, known: KnownEmbedder) -> None:
@@ -90,6 +85,13 @@ class Core:
         close = getattr(self.embedder, "close", None)
         if self._owns_embedder and close is not None:
             close()
+
+    def _find_known(self) -> KnownEmbedder | None:
+        """The store's embedder, which must be ours; None where nothing was ever written."""
+        if self._known is None:
+            found = self.ledger.embedder()
+            self._known = None if found is None else self._checked(found)
+        return self._known
 
     def _checked(self, known: KnownEmbedder) -> KnownEmbedder:
         try:

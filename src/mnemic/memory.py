@@ -6,11 +6,13 @@ Each method is a table of contents; the steps live in `writing`, `retrieval` and
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
+
+from sqlalchemy import Connection
 
 from mnemic.core import Core
 from mnemic.errors import EmbedderError, InputError, StoreError
@@ -36,6 +38,7 @@ from mnemic.stores.rows import SaidMessage, require_id, to_id
 from mnemic.upkeep.doctor import check
 from mnemic.writing.messages import RememberInput
 from mnemic.writing.passages import make_passage
+from mnemic.writing.reembed import reembed
 from mnemic.writing.remember import Writer
 
 _PAGE = 500
@@ -239,7 +242,7 @@ class ScopedMemory:
     def _message_page(self, after: int, limit: int) -> list[SaidMessage]:
         return self._core.store.message_page(self.scope, after, limit)
 
-    def _erase(self, chosen: Any) -> Erasure:
+    def _erase(self, chosen: Callable[[Connection], Sequence[bytes]]) -> Erasure:
         store, scope = self._core.store, self.scope
         erasure = self._core.eraser().erase(scope, lambda: store.erase(scope, chosen, make_passage))
         self._upkeep(now=erasure.state != "absent")
@@ -265,14 +268,12 @@ class Operator:
         """Every scope that holds something."""
         return self._core.ledger.scopes()
 
-    def reembed(self, progress: Any = None) -> int:
+    def reembed(self, progress: Callable[[int], None] | None = None) -> int:
         """Move the store over to this memory's embedder; returns how many vectors were made.
 
         Interrupted, it goes on where it was when called again; until it is done, the old vectors
         answer. `progress(done)` is called after each batch.
         """
-        from mnemic.writing.reembed import reembed
-
         known, made = reembed(self._core.store, self._core.ledger, self._core.embedder, progress)
         self._core.moved(known)
         return made

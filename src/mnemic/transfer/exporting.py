@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from mnemic.memory import ScopedMemory
+from mnemic.records import Message
 from mnemic.stores.rows import SaidMessage, Span, from_id
+from mnemic.writing.messages import content_of
 
 _PAGE = 500
 
@@ -33,9 +35,13 @@ def export_openai(handle: ScopedMemory) -> Iterator[str]:
     while page := handle._message_page(after, _PAGE):
         for item in page:
             message = item.message
-            turn = {"role": message.role, "content": message.content, "name": message.name}
-            carried = {k: v for k, v in message.extra.items() if k != "parts"}
-            said = {key: value for key, value in {**turn, **carried}.items() if value is not None}
+            turn: dict[str, Any] = {
+                "role": message.role,
+                "content": message.content,
+                "name": message.name,
+            }
+            turn |= _carried(message)
+            said = {key: value for key, value in turn.items() if value is not None}
             sessions.setdefault(message.session or "", []).append(said)
         after = page[-1].seq
     for session, messages in sessions.items():
@@ -44,27 +50,26 @@ def export_openai(handle: ScopedMemory) -> Iterator[str]:
 
 def _message(item: SaidMessage) -> dict[str, Any]:
     message = item.message
-    parts = message.extra.get("parts")
-    carried = {key: value for key, value in message.extra.items() if key != "parts"}
-    content: Any = message.content
-    if parts:
-        content = [{"type": "text", "text": message.content}] if message.content else []
-        content = [*content, *parts]
     return {
         "type": "message",
         "id": message.id,
         "session": message.session,
         "role": message.role,
         "name": message.name,
-        "content": content,
+        "content": content_of(message),
         "said_at": _time(message.said_at),
         "recorded_at": _time(message.recorded_at),
         "expires_at": _time(message.expires_at),
         "tags": list(message.tags),
         "metadata": dict(message.metadata),
-        **carried,
+        **_carried(message),
         "memories": [_memory(item, span) for span in item.spans],
     }
+
+
+def _carried(message: Message) -> dict[str, Any]:
+    """What the message carried besides its content, such as tool calls."""
+    return {key: value for key, value in message.extra.items() if key != "parts"}
 
 
 def _memory(item: SaidMessage, span: Span) -> dict[str, Any]:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-from mnemic.records import Erasure, Message, Scope
+from mnemic.records import Erasure, Scope
 from mnemic.stores.erasing import MAX_PROBES, Erased
 from mnemic.stores.ledger import Ledger
-from mnemic.stores.rows import NewPassage
 from mnemic.stores.store import SCRUB, Store
-from mnemic.writing.passages import make_passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,3 @@ class Eraser:
         if len(probes) <= MAX_PROBES and not self.ledger.holds(probes):
             return True
         return self.ledger.rewrite()
-
-
-def passage_again(message: Message, start: int, stop: int) -> NewPassage:
-    """The passage of a message that stays, for a memory whose first message went."""
-    return make_passage(message, start, stop)

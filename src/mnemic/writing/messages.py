@@ -20,7 +20,6 @@ from mnemic.records import Message, Role
 
 MAX_MESSAGES = 100_000
 
-Content = str | Sequence[Mapping[str, Any]] | None
 MessageInput = Mapping[str, Any]
 RememberInput = str | MessageInput | Message | Iterable[str | MessageInput | Message]
 
@@ -120,12 +119,17 @@ def _read_message(item: Any, session: str | None, now: datetime) -> tuple[Messag
     return message, given_id is not None
 
 
-def _as_mapping(message: Message) -> dict[str, Any]:
+def content_of(message: Message) -> str | list[Any]:
+    """The content as `remember` takes it: text, or parts where some of it isn't text."""
     parts = message.extra.get("parts")
     said = [{"type": "text", "text": message.content}] if message.content else []
+    return [*said, *parts] if parts else message.content
+
+
+def _as_mapping(message: Message) -> dict[str, Any]:
     return {
         "role": message.role,
-        "content": [*said, *parts] if parts else message.content,
+        "content": content_of(message),
         "session": message.session,
         "name": message.name,
         "id": message.id,
