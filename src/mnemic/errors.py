@@ -6,6 +6,8 @@
     │   └── AmbiguousMessage  a message id names messages in several sessions
     ├── StoreError            the database can't do what was asked
     │   ├── StoreBusy         another writer held the lock for too long; a retry helps
+    │   ├── StoreFull         the disk is full, or a quota is used up; nothing was changed
+    │   ├── StoreReadOnly     the file or its folder can't be written to
     │   ├── StoreTooNew       the file was written by a newer Mnemic
     │   ├── StoreUnreadable   the file isn't a database, or not one of ours
     │   └── StoreClosed       the memory was closed
@@ -33,6 +35,8 @@ __all__ = [
     "StoreBusy",
     "StoreClosed",
     "StoreError",
+    "StoreFull",
+    "StoreReadOnly",
     "StoreTooNew",
     "StoreUnreadable",
 ]
@@ -78,6 +82,19 @@ class StoreBusy(StoreError):
 
     code = "store_busy"
     retryable = True
+
+
+class StoreFull(StoreError):
+    """The disk is full, or a quota is used up; nothing was changed, and with room it works again."""
+
+    code = "store_full"
+    retryable = True
+
+
+class StoreReadOnly(StoreError):
+    """The file or its folder can't be written to."""
+
+    code = "store_read_only"
 
 
 class StoreTooNew(StoreError):

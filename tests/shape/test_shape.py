@@ -68,6 +68,8 @@ PUBLIC = {
     "StoreBusy",
     "StoreClosed",
     "StoreError",
+    "StoreFull",
+    "StoreReadOnly",
     "StoreStats",
     "StoreTooNew",
     "StoreUnreadable",

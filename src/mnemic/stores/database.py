@@ -12,8 +12,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from mnemic.errors import InputError, StoreClosed, StoreTooNew, StoreUnreadable
+from mnemic.errors import InputError, StoreBusy, StoreClosed, StoreTooNew, StoreUnreadable
 from mnemic.stores.backend import BEGIN, Backend
 from mnemic.stores.sqlite import SqliteBackend, sqlite_path
 
@@ -80,7 +81,7 @@ class Database:
         try:
             with self._once.connect() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeout) as error:
             self._explain(error)
             raise
 
@@ -105,6 +106,10 @@ class Database:
 
     def _explain(self, error: Exception) -> None:
         """Raise our error for a driver's; return where it isn't one."""
+        if isinstance(error, PoolTimeout):
+            raise StoreBusy(
+                f"too many threads use {self.backend.url} at once, and none made way; try again"
+            ) from error
         cause = error.orig if isinstance(error, DBAPIError) else error
         known = None if cause is None else self.backend.explain(cause)
         if known is not None:

@@ -11,7 +11,14 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
-from mnemic.errors import MnemicError, StoreBusy, StoreError, StoreUnreadable
+from mnemic.errors import (
+    MnemicError,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnreadable,
+)
 from mnemic.stores.backend import BEGIN
 from mnemic.stores.search import Key, closed, holds_any, opened
 
@@ -27,6 +34,13 @@ _PRAGMAS = (
 )
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _NOT_OURS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+# A quota, or a limit on a file's size, is told as a failed write.
+_FULL = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
 
 
 class SqliteBackend:
@@ -134,7 +148,8 @@ class SqliteBackend:
         """Turn a driver's error into one of ours; None where it isn't a known one."""
         if not isinstance(error, sqlite3.Error):
             return None
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        full = getattr(error, "sqlite_errorcode", 0)
+        code = full & 0xFF
         if code in _BUSY:
             return StoreBusy(
                 f"another process kept {self.path} locked for over {BUSY_TIMEOUT_MS // 1000} s; try again"
@@ -143,6 +158,21 @@ class SqliteBackend:
             return StoreUnreadable(
                 f"{self.path} is not an SQLite database, or is damaged ({error});"
                 " name another file, or restore a backup"
+            )
+        if code in _FULL or full in _FULL:
+            return StoreFull(
+                f"no room to write {self.path}: the disk is full, or a quota is used up ({error});"
+                " make room and try again"
+            )
+        if code == sqlite3.SQLITE_READONLY:
+            return StoreReadOnly(
+                f"{self.path} can't be written to ({error});"
+                " make the file and its folder writable, or name another file"
+            )
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return StoreError(
+                f"{self.path} can't be opened ({error}); it has to be a file that this user may"
+                " read, in a folder that this user may write to"
             )
         return StoreError(f"{self.path}: {error}")
 
