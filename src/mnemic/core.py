@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from time import monotonic
 
 from mnemic.errors import EmbedderError, EmbedderMismatch
+from mnemic.forking import renew_in_child
 from mnemic.models.choose import choose_embedder
 from mnemic.models.embedder import Embedder
 from mnemic.retrieval.cache import ResidentIndexes
@@ -36,7 +38,6 @@ class Core:
         settings: Settings,
     ) -> None:
         self.embedder = embedder or choose_embedder(settings)
-        self._owns_embedder = embedder is None
         self.database = Database(backend_of(target or settings.db or default_db()))
         self.store = Store(self.database)
         self.ledger = Ledger(self.database)
@@ -44,6 +45,10 @@ class Core:
         self._known: KnownEmbedder | None = None
         self._next_upkeep = 0.0
         self._lock = threading.Lock()
+        renew_in_child(self)
+        # A memory that nobody closed gives its connections and threads back when nobody holds it.
+        owned = self.embedder if embedder is None else None
+        self._release = weakref.finalize(self, _release, self.database, self.indexes, owned)
 
     def writer(self) -> Writer:
         """What a write needs; a new store takes on the embedder, another's refuses it."""
@@ -79,12 +84,12 @@ class Core:
         self.indexes.clear()
 
     def close(self) -> None:
-        """Give back connections and memory."""
-        self.indexes.clear()
-        self.database.close()
-        close = getattr(self.embedder, "close", None)
-        if self._owns_embedder and close is not None:
-            close()
+        """Give back connections, threads and memory, once calls under way are done."""
+        self._release()
+
+    def renew(self) -> None:
+        """Give a child process a lock of its own."""
+        self._lock = threading.Lock()
 
     def _find_known(self) -> KnownEmbedder | None:
         """The store's embedder, which must be ours; None where nothing was ever written."""
@@ -106,3 +111,11 @@ class Core:
                 " it over with: mnemic reembed"
             )
         return known
+
+
+def _release(database: Database, indexes: ResidentIndexes, owned: Embedder | None) -> None:
+    indexes.clear()
+    database.close()
+    close = getattr(owned, "close", None)
+    if close is not None:
+        close()

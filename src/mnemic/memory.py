@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from mnemic.inputs import read_name
 from mnemic.models.embedder import Embedder
 from mnemic.records import (
     DEFAULT_TENANT,
+    Backup,
     Change,
     Erasure,
     Finding,
@@ -27,15 +29,17 @@ from mnemic.records import (
     MemoryRecord,
     Recall,
     Receipt,
+    Restored,
     Scope,
     ScopeKind,
     StoreStats,
 )
 from mnemic.retrieval.ask import read_question
-from mnemic.settings import Settings, from_environment
+from mnemic.settings import Settings, default_db, from_environment
 from mnemic.stores import erasing
 from mnemic.stores.rows import SaidMessage, require_id, to_id
 from mnemic.upkeep.doctor import check
+from mnemic.upkeep.restoring import restore
 from mnemic.writing.messages import RememberInput
 from mnemic.writing.passages import make_passage
 from mnemic.writing.reembed import reembed
@@ -60,6 +64,20 @@ class Memory:
         settings: Settings | None = None,
     ) -> None:
         self._core = Core(target, embedder, settings or from_environment())
+
+    @staticmethod
+    def restore(
+        backup: str | os.PathLike[str],
+        target: str | os.PathLike[str] | None = None,
+        *,
+        replace: bool = False,
+    ) -> Restored:
+        """Put a backup in the place of a store, in one transaction; `replace` allows one to be there.
+
+        Processes that have it open go on with what was restored. What was forgotten after the backup
+        was taken is back. Raises `InputError` or `StoreError`, and then nothing was changed.
+        """
+        return restore(backup, target or from_environment().db or default_db(), replace=replace)
 
     def user(self, name: str) -> ScopedMemory:
         """The memory of one user, which nobody else's handle can see."""
@@ -277,6 +295,21 @@ class Operator:
         known, made = reembed(self._core.store, self._core.ledger, self._core.embedder, progress)
         self._core.moved(known)
         return made
+
+    def backup(
+        self,
+        path: str | os.PathLike[str],
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        replace: bool = False,
+    ) -> Backup:
+        """Copy one moment of the store to a new file while others write; whole or not at all.
+
+        `replace` allows an older backup to be there. `progress(bytes, of)` is called now and then.
+        """
+        file = Path(path)
+        size = self._core.ledger.copy_to(file, replace, progress)
+        return Backup(str(file), size)
 
     def check(self) -> list[Finding]:
         """Look at the file, the model, and what is left undone; nothing is changed."""

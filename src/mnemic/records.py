@@ -231,6 +231,24 @@ class StoreStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """A copy of a whole store: where it is, and its size in bytes."""
+
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore put in place; `set_aside` is where an unreadable file that was there went."""
+
+    path: str
+    messages: int
+    memories: int
+    set_aside: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One check of `doctor`: what was looked at, whether it is well, and what to do if not."""
 

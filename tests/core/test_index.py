@@ -19,7 +19,7 @@ from mnemic.retrieval.index import Index
 from mnemic.retrieval.recall import Question, Reader
 from mnemic.retrieval.timewords import find_windows
 from mnemic.stores import appending, loading
-from mnemic.stores.rows import IndexRows, from_id
+from mnemic.stores.rows import IndexRows, Stand, from_id
 from mnemic.stores.store import Store
 from tests.fakes import FailingEmbedder, FakeEmbedder, new_memory
 
@@ -200,7 +200,7 @@ class CountingStore(Store):
         super().__init__(store.database)
         self.loaded: list[str] = []
 
-    def index_rows(self, scope: Scope, embedder: Any, known: int | None) -> IndexRows | None:
+    def index_rows(self, scope: Scope, embedder: Any, known: Stand | None) -> IndexRows | None:
         if known is None:
             self.loaded.append(scope.name)
         return super().index_rows(scope, embedder, known)

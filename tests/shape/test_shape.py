@@ -36,7 +36,7 @@ RANKS = (
     {"layers", "writing", "retrieval", "upkeep"},
     {"stores", "models"},
     {"records", "settings", "inputs"},
-    {"errors", "timing"},
+    {"errors", "timing", "forking"},
 )
 SIDEWAYS = {("upkeep", "retrieval"), ("upkeep", "writing")}
 HEAVY = ("numpy", "onnxruntime", "sqlalchemy", "typer", "rich", "tokenizers", "alembic")

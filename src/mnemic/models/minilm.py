@@ -11,7 +11,6 @@ import json
 import os
 import re
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.errors import EmbedderUnavailable
+from mnemic.forking import renew_in_child
 from mnemic.settings import silence_libraries
 
 __all__ = ["MiniLM"]
@@ -76,7 +76,7 @@ class MiniLM:
         self._folder = folder
         self._loaded: _Loaded | None = None
         self._lock = threading.Lock()
-        _instances.add(self)
+        renew_in_child(self)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one unit vector a text: shape `(len(texts), 384)`, float32, in order.
@@ -139,22 +139,10 @@ class MiniLM:
                     loaded = self._loaded = _read(self._folder or _bundled(), self._threads)
         return loaded
 
-    def _after_fork(self) -> None:
+    def renew(self) -> None:
         """Forget, in a child process, what can't cross a fork: locks, threads and the session."""
         self._lock = threading.Lock()
         self._loaded = None
-
-
-_instances: weakref.WeakSet[MiniLM] = weakref.WeakSet()
-
-
-def _forget_in_child() -> None:
-    for instance in list(_instances):
-        instance._after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # POSIX
-    os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _readable(text: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.errors import BadVector, EmbedderUnavailable, InputError, MissingExtra
+from mnemic.forking import renew_in_child
 
 if TYPE_CHECKING:
     import httpx
@@ -53,6 +54,7 @@ class RemoteEmbedder:
         self._dimensions = dimensions
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
+        renew_in_child(self)
 
     @property
     def dimensions(self) -> int:
@@ -88,6 +90,11 @@ class RemoteEmbedder:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def renew(self) -> None:
+        """Let a child process make connections of its own."""
+        self._lock = threading.Lock()
+        self._client = None
 
     def _ask(self, texts: Sequence[str]) -> list[list[float]]:
         """Ask for some texts; what is too long is found by halving, and halved until it fits."""

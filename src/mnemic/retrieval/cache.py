@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from mnemic.forking import renew_in_child
 from mnemic.records import Scope
 from mnemic.retrieval.index import Index, apply, load
 from mnemic.stores.known import KnownEmbedder
@@ -35,6 +36,7 @@ class ResidentIndexes:
         self._max_bytes = max_bytes
         self._slots: OrderedDict[bytes, _Slot] = OrderedDict()
         self._lock = threading.Lock()
+        renew_in_child(self)
 
     def current(self, scope: Scope, embedder: KnownEmbedder) -> Index:
         """The scope's index, with every write committed before this call."""
@@ -64,10 +66,17 @@ class ResidentIndexes:
         with self._lock:
             self._slots.clear()
 
+    def renew(self) -> None:
+        """Keep the indexes in a child process, under locks of its own."""
+        self._lock = threading.Lock()
+        self._slots = OrderedDict(
+            (key, _Slot(index=slot.index)) for key, slot in self._slots.items()
+        )
+
     def _refreshed(self, scope: Scope, embedder: KnownEmbedder, old: Index | None) -> Index:
         if old is not None and old.embedder != embedder.number:
             old = None
-        rows = self._store.index_rows(scope, embedder, None if old is None else old.version)
+        rows = self._store.index_rows(scope, embedder, None if old is None else old.stand)
         if old is None or (rows is not None and rows.full):
             assert rows is not None  # a scope is read whole where nothing is known of it
             return load(rows, embedder.number, embedder.dimensions)
@@ -75,7 +84,7 @@ class ResidentIndexes:
         waiting = old.ids_without_vector(MAX_WAITING)
         if waiting:
             # Vectors come in a second transaction, which is no change of what was said.
-            late = self._store.rows_by_id(scope, embedder, index.version, waiting)
+            late = self._store.rows_by_id(scope, embedder, index.stand, waiting)
             if any(vector is not None for vector in late.columns["vector"]):
                 index = apply(index, late)
         return index

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mnemic.records import KINDS
 from mnemic.retrieval import postings as words
 from mnemic.retrieval.postings import Postings
-from mnemic.stores.rows import IndexRows
+from mnemic.stores.rows import IndexRows, Stand
 
 SOURCES = ("user", "assistant", "tool", "system", "document")
 NEVER = np.iinfo(np.int64).max
@@ -103,9 +103,9 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One scope at one version. `vectors` may have room to spare: the first `len(index)` rows count."""
+    """One scope as it stood once. `vectors` may have room to spare: the first `len(index)` rows count."""
 
-    version: int
+    stand: Stand
     embedder: int
     vectors: NDArray[np.float32]
     columns: Columns
@@ -159,7 +159,7 @@ def load(rows: IndexRows, embedder: int, dimensions: int) -> Index:
     columns, vectors = _read(rows, dimensions, speakers)
     column = rows.columns
     return Index(
-        version=rows.version,
+        stand=rows.stand,
         embedder=embedder,
         vectors=vectors,
         columns=columns,
@@ -181,9 +181,7 @@ def apply(old: Index, rows: IndexRows) -> Index:
     gone = old.rows_of(rows.gone)
     # A row whose words changed is dropped and comes anew, like one that was never here.
     dropped = np.concatenate((gone[gone >= 0], at[known & ~same]))
-    index = replace(
-        _updated(old, at[same], columns.kept(same), vectors[same]), version=rows.version
-    )
+    index = replace(_updated(old, at[same], columns.kept(same), vectors[same]), stand=rows.stand)
     stays = np.ones(len(old), dtype=np.bool_)
     stays[dropped] = False
     place_stays = stays.copy()

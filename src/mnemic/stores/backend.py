@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 
 from mnemic.errors import MnemicError
 
-# The execution option by which a backend knows how a transaction begins; empty for a single reading
+# The execution option that says by which statements a transaction begins; none for a single reading
 # statement, which sees one moment of the database without one.
 BEGIN = "mnemic_begin"
 
@@ -29,6 +30,10 @@ class Backend(Protocol):
 
     def settle(self, engine: Engine) -> None:
         """Bring a database that is ours, or empty, into the mode that we work in."""
+        ...
+
+    def opened(self) -> None:
+        """Take note that connections are, or may be, open."""
         ...
 
     def closed(self) -> None:
@@ -57,6 +62,12 @@ class Backend(Protocol):
 
     def holds(self, probes: Sequence[bytes]) -> bool:
         """Tell whether any of the byte strings is left."""
+        ...
+
+    def copy_to(
+        self, engine: Engine, path: Path, replace: bool, progress: Callable[[int, int], None] | None
+    ) -> int:
+        """Write a copy of one moment of the database to a file; returns its size in bytes."""
         ...
 
     def damage(self, engine: Engine) -> list[str]:

@@ -10,17 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Pool
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mnemic.errors import InputError, StoreBusy, StoreClosed, StoreTooNew, StoreUnreadable
+from mnemic.forking import watch
 from mnemic.stores.backend import BEGIN, Backend
+from mnemic.stores.gate import Gate
 from mnemic.stores.sqlite import SqliteBackend, sqlite_path
 
 # The newest migration. A test holds it against `migrations/versions`; reading it there at every start
 # would import Alembic.
 HEAD = "0001"
+# How long closing, or a fork, waits for calls under way, in seconds.
+PATIENCE = 10.0
+_abandoned: list[Pool] = []
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -46,7 +51,10 @@ class Database:
         self.backend = backend
         self._engine: Engine | None = backend.make_engine()
         # The same connections, used without a transaction.
-        self._once = self._engine.execution_options(**{BEGIN: ""})
+        self._once = self._engine.execution_options(**{BEGIN: ()})
+        self._gate = Gate()
+        self._idle = True
+        watch(self)
         try:
             self._prepare()
         except BaseException:
@@ -61,26 +69,48 @@ class Database:
         return self._engine
 
     def close(self) -> None:
-        """Give back every connection. Closing twice does nothing."""
+        """Give back every connection, once calls under way are done. Closing twice does nothing."""
+        self._gate.shut(PATIENCE)
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
             self.backend.closed()
+        self._gate.open()
+
+    def before_fork(self) -> None:
+        """Close the connections, which must not cross a fork, once calls under way are done."""
+        self._idle = self._gate.shut(PATIENCE)
+        if self._idle and self._engine is not None:
+            self._engine.dispose()
+            self.backend.closed()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let calls go on, over connections of their own."""
+        if child:
+            self._gate = Gate()
+        if self._idle and self._engine is not None:
+            self.backend.opened()
+        elif child and self._engine is not None:
+            # A call was under way through it all. Its connection must not even be closed here.
+            _abandoned.append(self._engine.pool)
+            self._engine = None
+        self._gate.open()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment of the database."""
-        with self.explained(), self.engine.connect() as connection, connection.begin():
+        with self.using() as engine, engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def read_once(self) -> Iterator[Connection]:
         """For a single reading statement, which needs no transaction to see one moment."""
-        if self._engine is None:
-            raise self._closed()
         try:
-            with self._once.connect() as connection:
-                yield connection
+            with self._gate.inside():
+                if self._engine is None:
+                    raise self._closed()
+                with self._once.connect() as connection:
+                    yield connection
         except (DBAPIError, PoolTimeout) as error:
             self._explain(error)
             raise
@@ -89,11 +119,17 @@ class Database:
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that holds the write lock; with `durable`, committed means on disk."""
         with (
-            self.explained(),
-            self.backend.begin_write(self.engine, durable=durable) as connection,
+            self.using() as engine,
+            self.backend.begin_write(engine, durable=durable) as connection,
             connection.begin(),
         ):
             yield connection
+
+    @contextmanager
+    def using(self) -> Iterator[Engine]:
+        """The pool of connections, for a call that neither `close` nor a fork may interrupt."""
+        with self.explained(), self._gate.inside():
+            yield self.engine
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -121,8 +157,8 @@ class Database:
     def _prepare(self) -> None:
         with self.read() as connection:
             ready = self._revision(connection) == HEAD
-        with self.explained():
-            self.backend.settle(self.engine)
+        with self.using() as engine:
+            self.backend.settle(engine)
         if ready:
             return
         with self.write() as connection:

@@ -1,4 +1,4 @@
-"""Which embedder made a store's vectors, and which one it is moving to, as the store remembers it."""
+"""What a store remembers of itself: whose vectors it holds, which embedder it moves to, its epoch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from mnemic.errors import EmbedderMismatch
 from mnemic.stores import schema
 
 CURRENT, NEXT = "embedder", "embedder_next"
+# A restored store begins another epoch, so that no cache takes its versions for those it knew.
+EPOCH = "epoch"
 
 _value = select(schema.meta.c.value).where(schema.meta.c.key == bindparam("key"))
 
@@ -39,11 +41,16 @@ def find_known(connection: Connection, key: str) -> KnownEmbedder | None:
 
 def remember_known(connection: Connection, key: str, known: KnownEmbedder) -> None:
     """Write the embedder of a key."""
+    set_meta(connection, key, known.packed)
+
+
+def set_meta(connection: Connection, key: str, value: str) -> None:
+    """Write what the store remembers under a key."""
     changed = connection.execute(
-        update(schema.meta).where(schema.meta.c.key == key).values(value=known.packed)
+        update(schema.meta).where(schema.meta.c.key == key).values(value=value)
     )
     if not changed.rowcount:
-        connection.execute(insert(schema.meta), {"key": key, "value": known.packed})
+        connection.execute(insert(schema.meta), {"key": key, "value": value})
 
 
 def require_in_use(connection: Connection, embedder: KnownEmbedder) -> None:

@@ -5,9 +5,9 @@ It sees ids, states and counts, never text: no column that holds any is named he
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, select
@@ -17,7 +17,15 @@ from mnemic.records import Scope, ScopeStats, StoreStats
 from mnemic.stores import schema
 from mnemic.stores.appending import finish_job
 from mnemic.stores.database import HEAD, Database
-from mnemic.stores.known import CURRENT, NEXT, KnownEmbedder, find_known, remember_known
+from mnemic.stores.known import (
+    CURRENT,
+    EPOCH,
+    NEXT,
+    KnownEmbedder,
+    find_known,
+    remember_known,
+    set_meta,
+)
 from mnemic.stores.rows import now_micros
 
 
@@ -138,27 +146,35 @@ class Ledger:
 
     def truncate_log(self) -> bool:
         """Empty the write-ahead log into the file; False where a reader stands in the way."""
-        with self._engine() as engine:
+        with self.database.using() as engine:
             return self.database.backend.truncate_log(engine)
 
     def rewrite(self) -> bool:
         """Write the file anew without what was deleted; False where another is at work in it."""
-        with self._engine() as engine:
+        with self.database.using() as engine:
             return self.database.backend.rewrite(engine)
 
     def holds(self, probes: Sequence[bytes]) -> bool:
         """Tell whether any of the byte strings is left in the file."""
-        return self.database.backend.holds(probes)
+        with self.database.using():
+            return self.database.backend.holds(probes)
+
+    def copy_to(
+        self, path: Path, replace: bool, progress: Callable[[int, int], None] | None
+    ) -> int:
+        """Write a copy of one moment of the store to a file; returns its size in bytes."""
+        with self.database.using() as engine:
+            return self.database.backend.copy_to(engine, path, replace, progress)
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Make every cache load anew: what it knew of the store's versions holds no longer."""
+        with self.database.write() as connection:
+            set_meta(connection, EPOCH, epoch)
 
     def damage(self) -> list[str]:
         """What the database itself finds wrong with its files; empty where nothing is."""
-        with self._engine() as engine:
+        with self.database.using() as engine:
             return self.database.backend.damage(engine)
-
-    @contextmanager
-    def _engine(self) -> Iterator[Any]:
-        with self.database.explained():
-            yield self.database.engine
 
 
 def _drop_vectors(connection: Connection, known: KnownEmbedder) -> None:

@@ -13,12 +13,13 @@ from sqlalchemy import Connection, Row, Select, and_, bindparam, select
 from mnemic.records import Change, MemoryRecord, Scope
 from mnemic.stores import schema
 from mnemic.stores.appending import IN_CHUNK
-from mnemic.stores.known import CURRENT, KnownEmbedder, moved_away
+from mnemic.stores.known import CURRENT, EPOCH, KnownEmbedder, moved_away
 from mnemic.stores.rows import (
     MEMORY_COLUMNS,
     IndexRows,
     SaidMessage,
     Span,
+    Stand,
     change_from_row,
     chunks,
     from_json,
@@ -46,12 +47,13 @@ _INDEX_COLUMNS = (
     "vector",
 )
 
-# Both in one question, since every recall asks them: the scope's version, the store's embedder.
+# All in one question, since every recall asks them: the scope's version, the store's embedder and epoch.
 _version = select(
     select(schema.scopes.c.version)
     .where(schema.scopes.c.scope == bindparam("scope"))
     .scalar_subquery(),
     select(schema.meta.c.value).where(schema.meta.c.key == CURRENT).scalar_subquery(),
+    select(schema.meta.c.value).where(schema.meta.c.key == EPOCH).scalar_subquery(),
 )
 _changed = (
     select(schema.changes.c.record)
@@ -136,37 +138,37 @@ _repeats = (
 _repeats_some = _repeats.where(schema.support.c.record.in_(bindparam("ids", expanding=True)))
 
 
-def find_version(connection: Connection, scope: Scope, embedder: KnownEmbedder) -> int:
-    """The scope's version, 0 for one that never was.
+def find_stand(connection: Connection, scope: Scope, embedder: KnownEmbedder) -> Stand:
+    """Where the scope stands; its version is 0 for one that never was.
 
     Raises `EmbedderMismatch` where the store has moved to another embedder meanwhile.
     """
-    found, current = connection.execute(_version, {"scope": scope.key}).one()
+    found, current, epoch = connection.execute(_version, {"scope": scope.key}).one()
     if current != embedder.packed:
         raise moved_away(embedder)
-    return int(found or 0)
+    return Stand(int(found or 0), epoch or "")
 
 
 def index_rows(
-    connection: Connection, scope: Scope, embedder: KnownEmbedder, known: int | None
+    connection: Connection, scope: Scope, embedder: KnownEmbedder, known: Stand | None
 ) -> IndexRows | None:
-    """What changed since version `known`, or the whole scope; None where nothing changed."""
-    version = find_version(connection, scope, embedder)
-    if version == known:
+    """What changed since it stood at `known`, or the whole scope; None where nothing changed."""
+    stand = find_stand(connection, scope, embedder)
+    if stand == known:
         return None
-    if known is not None and known < version:
-        changed = connection.execute(_changed, {"scope": scope.key, "after": known}).scalars()
-        ids = [bytes(record) for record in changed]
+    if known is not None and known.epoch == stand.epoch and known.version < stand.version:
+        after = {"scope": scope.key, "after": known.version}
+        ids = [bytes(record) for record in connection.execute(_changed, after).scalars()]
         if len(ids) <= MAX_DELTA:
-            return rows_by_id(connection, scope, embedder.number, version, ids)
+            return rows_by_id(connection, scope, embedder.number, stand, ids)
     values = {"scope": scope.key, "embedder": embedder.number}
     rows = connection.execute(_index_all, values).all()
     repeats = connection.execute(_repeats, {"scope": scope.key}).all()
-    return IndexRows(version, True, _columns(rows), _plain(repeats))
+    return IndexRows(stand, True, _columns(rows), _plain(repeats))
 
 
 def rows_by_id(
-    connection: Connection, scope: Scope, embedder: int, version: int, ids: Sequence[bytes]
+    connection: Connection, scope: Scope, embedder: int, stand: Stand, ids: Sequence[bytes]
 ) -> IndexRows:
     """The index rows of the given records; those that are no more are named in `gone`."""
     rows: list[Row[Any]] = []
@@ -178,7 +180,7 @@ def rows_by_id(
     found = {bytes(row.id) for row in rows}
     rows.sort(key=lambda row: bytes(row.id))
     gone = [key for key in ids if key not in found]
-    return IndexRows(version, False, _columns(rows), _plain(repeats), gone)
+    return IndexRows(stand, False, _columns(rows), _plain(repeats), gone)
 
 
 def _columns(rows: Sequence[Row[Any]]) -> dict[str, Sequence[Any]]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -83,6 +83,13 @@ class SaidMessage:
     memories: dict[bytes, MemoryRecord] = field(default_factory=dict)
 
 
+class Stand(NamedTuple):
+    """Where a scope stands: the `seq` of its last change, in the store's present epoch."""
+
+    version: int
+    epoch: str
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRows:
     """The rows an index is made of, as columns; `repeats` are further places a memory was said.
@@ -90,7 +97,7 @@ class IndexRows:
     With `full`, they are the whole scope; else what changed, `gone` being the ids to drop.
     """
 
-    version: int
+    stand: Stand
     full: bool
     columns: Mapping[str, Sequence[Any]]
     repeats: Sequence[tuple[bytes, str, int, int, int]]

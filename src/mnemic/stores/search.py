@@ -30,6 +30,17 @@ _open: dict[tuple[int, int], _Open] = {}
 Key = tuple[int, int]
 
 
+def _forget_all() -> None:
+    """In a child process: descriptors share their place with the parent's, so none is used on."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):  # POSIX
+    os.register_at_fork(after_in_child=_forget_all)
+
+
 def opened(path: Path) -> Key:
     """Note that someone has the database open; to be undone by `closed`."""
     with _lock:
@@ -42,7 +53,9 @@ def opened(path: Path) -> Key:
 def closed(key: Key) -> None:
     """Note that someone's connections are closed; the last one closes the reader."""
     with _lock:
-        file = _open[key]
+        file = _open.get(key)
+        if file is None:
+            return  # opened by the process that forked this one
         file.users -= 1
         if file.users == 0:
             del _open[key]

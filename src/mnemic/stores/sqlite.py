@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from mnemic.errors import (
+    InputError,
     MnemicError,
     StoreBusy,
     StoreError,
@@ -20,6 +21,7 @@ from mnemic.errors import (
     StoreUnreadable,
 )
 from mnemic.stores.backend import BEGIN
+from mnemic.stores.copies import Progress, mark_of, write_copy
 from mnemic.stores.search import Key, closed, holds_any, opened
 
 APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
@@ -32,6 +34,10 @@ _PRAGMAS = (
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-16000",
 )
+_WRITES = {
+    True: ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
+    False: ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),
+}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _NOT_OURS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 # A quota, or a limit on a file's size, is told as a failed write.
@@ -68,17 +74,18 @@ class SqliteBackend:
         return engine
 
     def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
-        """Connect for a write: it takes the lock at its first statement, and fsyncs if `durable`."""
-        connection = engine.connect().execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
-        driver: Any = connection.connection.dbapi_connection
-        driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        return connection
+        """Connect for a write: it begins by taking the lock, and its commit fsyncs if `durable`."""
+        return engine.connect().execution_options(**{BEGIN: _WRITES[durable]})
 
     def settle(self, engine: Engine) -> None:
         """Put a file that is ours into WAL mode, where it stays; no transaction may be open."""
         with engine.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
             driver.execute("PRAGMA journal_mode=WAL").close()
+        self.opened()
+
+    def opened(self) -> None:
+        """Take note that connections are, or may be, open."""
         self._key = opened(self.path)
 
     def closed(self) -> None:
@@ -134,6 +141,31 @@ class SqliteBackend:
         """Tell whether any of the byte strings stands anywhere in the file."""
         assert self._key is not None  # settled when it was opened
         return holds_any(self.path, self._key, probes)
+
+    def copy_to(self, engine: Engine, path: Path, replace: bool, progress: Progress | None) -> int:
+        """Write a copy of one moment of the store to a file; returns its size in bytes."""
+        path = path.expanduser().absolute()
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file in it")
+        if path.exists():
+            self._check_replaceable(path, replace)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with engine.connect() as connection:
+                driver: Any = connection.connection.dbapi_connection
+                return write_copy(driver, self.path, path, progress)
+        except OSError as error:
+            raise StoreError(f"can't write {path}: {error.strerror or error}") from error
+
+    def _check_replaceable(self, path: Path, replace: bool) -> None:
+        if path.samefile(self.path):
+            raise InputError(f"{path} is the store itself; name another file")
+        if not replace:
+            raise InputError(
+                f"{path} is there already; name another file, or say that it be replaced"
+            )
+        if mark_of(path) != APPLICATION_ID:
+            raise InputError(f"{path} is no copy of a store of ours; name another file")
 
     def damage(self, engine: Engine) -> list[str]:
         """What SQLite's integrity check finds."""
@@ -200,6 +232,5 @@ def _on_connect(driver: sqlite3.Connection, _record: object) -> None:
 
 
 def _on_begin(connection: Connection) -> None:
-    begin = connection.get_execution_options().get(BEGIN, "BEGIN")
-    if begin:
-        connection.exec_driver_sql(begin)
+    for statement in connection.get_execution_options().get(BEGIN, ("BEGIN",)):
+        connection.exec_driver_sql(statement)

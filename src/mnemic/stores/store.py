@@ -21,6 +21,7 @@ from mnemic.stores.rows import (
     NewMessage,
     NewPassage,
     SaidMessage,
+    Stand,
     now_micros,
 )
 
@@ -101,22 +102,22 @@ class Store:
     # --- reading -----------------------------------------------------------------------------
 
     def index_rows(
-        self, scope: Scope, embedder: KnownEmbedder, known: int | None
+        self, scope: Scope, embedder: KnownEmbedder, known: Stand | None
     ) -> IndexRows | None:
-        """What an index of version `known` must learn; None where nothing changed."""
+        """What an index that stands at `known` must learn; None where nothing changed."""
         if known is not None:
             with self.database.read_once() as connection:
-                if loading.find_version(connection, scope, embedder) == known:
+                if loading.find_stand(connection, scope, embedder) == known:
                     return None
         with self.database.read() as connection:
             return loading.index_rows(connection, scope, embedder, known)
 
     def rows_by_id(
-        self, scope: Scope, embedder: KnownEmbedder, version: int, ids: Sequence[bytes]
+        self, scope: Scope, embedder: KnownEmbedder, stand: Stand, ids: Sequence[bytes]
     ) -> IndexRows:
         """The index rows of some records, as they are now."""
         with self.database.read() as connection:
-            return loading.rows_by_id(connection, scope, embedder.number, version, ids)
+            return loading.rows_by_id(connection, scope, embedder.number, stand, ids)
 
     def find_records(self, scope: Scope, ids: Sequence[bytes]) -> dict[bytes, MemoryRecord]:
         """The records among the ids that are there."""

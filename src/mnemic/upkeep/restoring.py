@@ -1,0 +1,95 @@
+"""The flow of a restore: look the backup over aside, then put it in place in one transaction.
+
+Processes that have the store open go on: they see the old content until the moment of the change, and
+the restored one after it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mnemic.errors import InputError, StoreError, StoreUnreadable
+from mnemic.records import Restored, StoreStats
+from mnemic.stores.copies import mark_of, overwrite, remove, set_aside, write_copy
+from mnemic.stores.database import Database
+from mnemic.stores.ledger import Ledger
+from mnemic.stores.sqlite import APPLICATION_ID, BUSY_TIMEOUT_MS, SqliteBackend, sqlite_path
+
+
+def restore(
+    backup: str | os.PathLike[str], target: str | os.PathLike[str], *, replace: bool
+) -> Restored:
+    """Put a backup in a store's place, whole or not at all."""
+    source, place = _file_of(backup, "backup"), _file_of(target, "target")
+    if not source.is_file():
+        raise InputError(f"there is no backup at {source}")
+    if place.exists() and place.stat().st_size and not replace:
+        raise InputError(f"there is a store at {place}; say that it be replaced, or name another")
+    backend = SqliteBackend(place)
+    try:
+        _check_marks(source, place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f"{place.name}.restoring")
+        try:
+            stats = _prepared(source, part)
+            aside = _put(part, place)
+        finally:
+            remove(part)
+    except (sqlite3.Error, OSError) as error:
+        raise backend.explain(error) or StoreError(f"can't restore {place}: {error}") from error
+    return Restored(
+        str(place), stats.messages, stats.memories, None if aside is None else str(aside)
+    )
+
+
+def _file_of(target: str | os.PathLike[str], what: str) -> Path:
+    path = sqlite_path(target)
+    if path is None:
+        raise InputError(f"the {what} has to be a file's path, not {os.fspath(target)!r}")
+    return path.expanduser().absolute()
+
+
+def _check_marks(source: Path, place: Path) -> None:
+    if mark_of(source) != APPLICATION_ID:
+        raise StoreUnreadable(f"{source} is no backup of a store of ours; name another file")
+    if place.exists():
+        if place.samefile(source):
+            raise InputError(f"{place} is the backup itself; name another file to restore to")
+        if mark_of(place) not in (APPLICATION_ID, 0, None):
+            raise StoreUnreadable(f"{place} belongs to another program; name another file")
+
+
+def _prepared(source: Path, part: Path) -> StoreStats:
+    """A copy of the backup beside the store: of this version's schema, intact, and a new epoch."""
+    remove(part)
+    with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.isolation_level = None
+        write_copy(connection, source, part, None)
+    database = Database(SqliteBackend(part))
+    try:
+        ledger = Ledger(database)
+        if damage := ledger.damage():
+            raise StoreUnreadable(f"{source} is damaged ({damage[0]}); restore an older backup")
+        ledger.begin_epoch(secrets.token_hex(8))
+        return ledger.stats()
+    finally:
+        database.close()
+
+
+def _put(part: Path, place: Path) -> Path | None:
+    """Put the copy in place; returns where what was there went, should it have been unreadable."""
+    aside = None
+    if place.exists() and place.stat().st_size and mark_of(place) is None:
+        aside = set_aside(place, f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    with closing(sqlite3.connect(place, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=FULL").close()
+        connection.execute("PRAGMA journal_mode=WAL").close()
+        overwrite(part, connection, BUSY_TIMEOUT_MS / 1000)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    return aside
