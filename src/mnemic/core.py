@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from time import monotonic
 
 from mnemic.errors import EmbedderError, EmbedderMismatch
@@ -18,10 +19,15 @@ from mnemic.retrieval.cache import ResidentIndexes
 from mnemic.retrieval.recall import Reader
 from mnemic.settings import Settings, default_db
 from mnemic.stores.database import Database, backend_of
+from mnemic.stores.derived import DerivedRows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
+from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import Store
+from mnemic.upkeep.jobs import Worker
+from mnemic.upkeep.repair import mend_store
 from mnemic.writing.forget import Eraser
+from mnemic.writing.mend import mend_scope
 from mnemic.writing.remember import Writer
 
 # How often a process that is in use looks for what others left undone, in seconds.
@@ -40,7 +46,9 @@ class Core:
         self.embedder = embedder or choose_embedder(settings)
         self.database = Database(backend_of(target or settings.db or default_db()))
         self.store = Store(self.database)
+        self.derived = DerivedRows(self.database)
         self.ledger = Ledger(self.database)
+        self.outbox = Outbox(self.database)
         self.indexes = ResidentIndexes(self.store, settings.resident_mb * 1_000_000)
         self._known: KnownEmbedder | None = None
         self._next_upkeep = 0.0
@@ -56,7 +64,7 @@ class Core:
         if known is None:
             adopted = self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
             known = self._known = self._checked(adopted)
-        return Writer(self.store, self.ledger, self.embedder, known)
+        return self.writer_for(known)
 
     def reader(self) -> Reader | None:
         """What a question needs; None where nothing was ever written."""
@@ -65,18 +73,39 @@ class Core:
 
     def eraser(self) -> Eraser:
         """What an erasure needs."""
-        return Eraser(self.store, self.ledger)
+        return Eraser(self.store, self.ledger, self.outbox)
 
-    def upkeep(self, *, now: bool = False, heal: bool = True) -> None:
-        """Finish what another process left undone: erased bytes to remove, vectors to make."""
+    def writer_for(self, known: KnownEmbedder) -> Writer:
+        """What a write needs, whose vectors are an embedder's as the store knows it."""
+        return Writer(self.store, self.derived, self.outbox, self.embedder, known)
+
+    def upkeep(self, *, now: bool = False, heal: bool = True, all: bool = False) -> None:
+        """Finish what was left undone: erased bytes to remove, vectors to make, damage to mend.
+
+        At most every `UPKEEP_EVERY` seconds, unless `now`. `all` takes jobs that another has leased, or
+        that wait for a retry, too.
+        """
         with self._lock:
             if not now and monotonic() < self._next_upkeep:
                 return
             self._next_upkeep = monotonic() + UPKEEP_EVERY
+        worker = Worker(self.outbox, all)
         # Erased bytes first: they are gone whether or not the embedder answers.
-        self.eraser().finish_pending()
+        worker.scrub(self.eraser())
         if heal and self._find_known() is not None:
-            self.writer().heal()
+            writer = self.writer()
+            worker.embed(writer)
+            for scope in self.indexes.take_ailing():
+                mend_scope(writer, scope)
+
+    def repair(self, progress: Callable[[int], None] | None) -> list[str]:
+        """Look for all that can be mended, and mend it; says what was done."""
+        known = self._find_known()
+        writer = None if known is None else self.writer()
+        done = mend_store(self.ledger, writer, progress)
+        self.upkeep(now=True, all=True)
+        self.indexes.clear()
+        return done
 
     def moved(self, known: KnownEmbedder) -> None:
         """Take note that the store has moved to the embedder at hand."""

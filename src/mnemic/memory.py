@@ -292,8 +292,9 @@ class Operator:
         Interrupted, it goes on where it was when called again; until it is done, the old vectors
         answer. `progress(done)` is called after each batch.
         """
-        known, made = reembed(self._core.store, self._core.ledger, self._core.embedder, progress)
-        self._core.moved(known)
+        core = self._core
+        known, made = reembed(core.ledger, core.writer_for, core.embedder, progress)
+        core.moved(known)
         return made
 
     def backup(
@@ -313,9 +314,17 @@ class Operator:
 
     def check(self) -> list[Finding]:
         """Look at the file, the model, and what is left undone; nothing is changed."""
-        return check(self._core.ledger, self._core.embedder)
+        return check(self._core.ledger, self._core.outbox, self._core.embedder)
 
     def upkeep(self) -> StoreStats:
         """Finish what was left undone (vectors to make, erased bytes to remove), and count again."""
-        self._core.upkeep(now=True)
+        self._core.upkeep(now=True, all=True)
         return self.stats()
+
+    def repair(self, progress: Callable[[int], None] | None = None) -> list[str]:
+        """Mend what can be: damaged indexes of the file, vectors and terms that are missing or unusable.
+
+        Says what was done, a line each. Text is never touched: where that is damaged, restore a backup.
+        `progress(done)` is called after each batch.
+        """
+        return self._core.repair(progress)

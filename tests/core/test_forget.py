@@ -19,7 +19,7 @@ from sqlalchemy import select
 from mnemic.errors import AmbiguousMessage, InputError
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Recall
-from mnemic.stores import appending, schema
+from mnemic.stores import appending, outbox, schema
 from mnemic.stores import store as stores
 from mnemic.stores.ledger import Ledger
 from tests.fakes import FailingEmbedder, MeasuringEmbedder, new_folder, new_memory, open_memory
@@ -440,7 +440,11 @@ def test_an_erasure_that_waits_is_left_to_its_process_for_a_while(
     [id] = ana.remember(SECRET).memory_ids
     with reader(db):
         assert ana.forget(id).state == "pending"
-    assert memory.operator.upkeep().jobs == {"scrub": 1}
+    memory._core.upkeep(now=True)
+    assert memory.operator.stats().jobs == {"scrub": 1}
+    # A person who asks doesn't wait.
+    assert memory.operator.upkeep().jobs == {}
+    check_gone(db, [SECRET])
 
 
 def test_what_waits_is_erased_while_the_embedder_is_away(
@@ -448,6 +452,7 @@ def test_what_waits_is_erased_while_the_embedder_is_away(
 ) -> None:
     monkeypatch.setattr(stores, "SCRUB_GRACE_MICROS", 0)
     monkeypatch.setattr(appending, "EMBED_GRACE_MICROS", 0)
+    monkeypatch.setattr(outbox, "FIRST_WAIT_MICROS", 0)
     embedder = FailingEmbedder()
     with open_memory(db, embedder) as memory:
         ana = memory.user("ana")

@@ -80,7 +80,7 @@ def take(memory: Memory, ana: ScopedMemory, step: tuple[str, Any]) -> None:
         ana.remember(given)
         embedder.failing = False
     elif what == "heal":
-        memory._core.writer().heal()
+        memory._core.upkeep(now=True)
     elif what == "forget memory" and records:
         ana.forget(records[given % len(records)].id)
     elif what == "forget message" and messages:

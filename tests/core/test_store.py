@@ -29,9 +29,8 @@ from mnemic.errors import (
 )
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.settings import Settings
-from mnemic.stores import database, known, ledger, schema
-from mnemic.stores.ledger import Ledger
-from mnemic.writing import reembed as moving
+from mnemic.stores import database, known, ledger, outbox, schema
+from mnemic.writing import mend
 from tests.fakes import FailingEmbedder, FakeEmbedder, environment, open_memory
 
 
@@ -321,7 +320,7 @@ def test_a_memory_left_open_while_the_store_moves_is_refused(db: Path, filled: M
 def test_an_interrupted_reembed_goes_on_where_it_was(
     db: Path, filled: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "EMBED_BATCH", 10)
+    monkeypatch.setattr(mend, "EMBED_BATCH", 10)
     monkeypatch.setattr("mnemic.writing.remember.EMBED_BATCH", 10)
     embedder = FailingEmbedder("other", 16, after=3)
     with open_memory(db, embedder) as second:
@@ -346,7 +345,7 @@ def test_an_interrupted_reembed_goes_on_where_it_was(
 def test_a_move_to_a_third_embedder_drops_what_the_second_had(
     db: Path, filled: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "EMBED_BATCH", 10)
+    monkeypatch.setattr(mend, "EMBED_BATCH", 10)
     with open_memory(db, FailingEmbedder("second", 16, after=2)) as second:
         with pytest.raises(EmbedderUnavailable):
             second.operator.reembed()
@@ -389,7 +388,7 @@ def without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-@pytest.mark.parametrize("module", [ledger, known])
+@pytest.mark.parametrize("module", [ledger, known, outbox])
 def test_the_operators_view_names_no_column_that_holds_text(module: Any) -> None:
     tree = without_docstrings(ast.parse(inspect.getsource(module)))
     assert TEXTUAL.isdisjoint(named_columns(tree))
@@ -449,8 +448,15 @@ def test_jobs_that_wait_are_counted_and_due_ones_found(db: Path) -> None:
     with open_memory(db, embedder) as memory:
         embedder.failing = True
         memory.user("ana").remember("I like tea")
-        held: Ledger = memory._core.ledger
+        held = memory._core.outbox
         assert memory.operator.stats().jobs == {"embed": 1}
-        assert held.due_jobs("embed", 10) == []
+        assert held.due("embed", 10) == []
+        assert dict(held.counts()) == {("embed", "under way"): 1}
         checked = {finding.check: finding.ok for finding in memory.operator.check()}
-        assert checked == {"files": True, "embedder": False, "vectors": False, "jobs": False}
+        assert checked == {
+            "files": True,
+            "embedder": False,
+            "vectors": False,
+            "terms": True,
+            "jobs": True,
+        }

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 
 from mnemic.forking import renew_in_child
 from mnemic.records import Scope
+from mnemic.retrieval.damage import without_damage
 from mnemic.retrieval.index import Index, apply, load
 from mnemic.stores.known import KnownEmbedder
+from mnemic.stores.rows import IndexRows
 from mnemic.stores.store import Store
 
 # How many memories that wait for their vectors are looked after at one question.
 MAX_WAITING = 1_000
+# How many scopes with something to mend are remembered at a time.
+MAX_AILING = 1_000
 # What an index takes beside its arrays, about.
 SLOT_BYTES = 8_192
 
@@ -35,6 +39,7 @@ class ResidentIndexes:
         self._store = store
         self._max_bytes = max_bytes
         self._slots: OrderedDict[bytes, _Slot] = OrderedDict()
+        self._ailing: set[Scope] = set()
         self._lock = threading.Lock()
         renew_in_child(self)
 
@@ -61,6 +66,11 @@ class ResidentIndexes:
                 s.index.nbytes + SLOT_BYTES for s in self._slots.values() if s.index is not None
             )
 
+    def take_ailing(self) -> list[Scope]:
+        """Scopes that were found to hold damaged or outdated vectors or terms, each told once."""
+        ailing, self._ailing = self._ailing, set()
+        return sorted(ailing, key=str)
+
     def clear(self) -> None:
         """Drop every index."""
         with self._lock:
@@ -79,15 +89,23 @@ class ResidentIndexes:
         rows = self._store.index_rows(scope, embedder, None if old is None else old.stand)
         if old is None or (rows is not None and rows.full):
             assert rows is not None  # a scope is read whole where nothing is known of it
-            return load(rows, embedder.number, embedder.dimensions)
-        index = old if rows is None else apply(old, rows)
+            return load(self._sound(scope, embedder, rows), embedder.number, embedder.dimensions)
+        index = old if rows is None else apply(old, self._sound(scope, embedder, rows))
         waiting = old.ids_without_vector(MAX_WAITING)
         if waiting:
             # Vectors come in a second transaction, which is no change of what was said.
             late = self._store.rows_by_id(scope, embedder, index.stand, waiting)
+            late = self._sound(scope, embedder, late)
             if any(vector is not None for vector in late.columns["vector"]):
                 index = apply(index, late)
         return index
+
+    def _sound(self, scope: Scope, embedder: KnownEmbedder, rows: IndexRows) -> IndexRows:
+        """The rows without what is damaged; the scope is noted where there is something to mend."""
+        rows, ailing = without_damage(rows, embedder.dimensions)
+        if ailing and len(self._ailing) < MAX_AILING:
+            self._ailing.add(scope)
+        return rows
 
     def _evict(self, keep: bytes) -> None:
         with self._lock:

@@ -70,6 +70,10 @@ class Backend(Protocol):
         """Write a copy of one moment of the database to a file; returns its size in bytes."""
         ...
 
+    def reindex(self, engine: Engine) -> None:
+        """Make its own indexes anew from its rows."""
+        ...
+
     def damage(self, engine: Engine) -> list[str]:
         """What it finds wrong with itself."""
         ...

@@ -6,7 +6,6 @@ It sees ids, states and counts, never text: no column that holds any is named he
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from sqlalchemy import Connection, and_, delete, func, select
 from mnemic.errors import EmbedderMismatch
 from mnemic.records import Scope, ScopeStats, StoreStats
 from mnemic.stores import schema
-from mnemic.stores.appending import finish_job
 from mnemic.stores.database import HEAD, Database
+from mnemic.stores.derived import PAGE, bad_terms, is_usable
 from mnemic.stores.known import (
     CURRENT,
     EPOCH,
@@ -26,18 +25,6 @@ from mnemic.stores.known import (
     remember_known,
     set_meta,
 )
-from mnemic.stores.rows import now_micros
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A piece of work in the outbox. The payload holds ids, never text."""
-
-    scope: Scope | None
-    scope_key: bytes
-    id: bytes
-    kind: str
-    payload: bytes
 
 
 class Ledger:
@@ -89,36 +76,6 @@ class Ledger:
             connection.execute(delete(schema.meta).where(schema.meta.c.key == NEXT))
             return True
 
-    # --- jobs ----------------------------------------------------------------------------------
-
-    def due_jobs(self, kind: str, limit: int) -> list[Job]:
-        """Jobs that nobody is at work on, oldest first."""
-        jobs, scopes = schema.jobs, schema.scopes
-        with self.database.read() as connection:
-            rows = connection.execute(
-                select(jobs, scopes.c.tenant, scopes.c.kind.label("scope_kind"), scopes.c.name)
-                .outerjoin(scopes, scopes.c.scope == jobs.c.scope)
-                .where(jobs.c.kind == kind, jobs.c.run_at <= now_micros())
-                .order_by(jobs.c.run_at)
-                .limit(limit)
-            ).all()
-        return [
-            Job(
-                None if row.name is None else Scope(row.tenant, row.scope_kind, row.name),
-                bytes(row.scope),
-                bytes(row.id),
-                row.kind,
-                bytes(row.payload),
-            )
-            for row in rows
-        ]
-
-    def finish_jobs(self, jobs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Take finished jobs, each a scope's key and an id, out of the outbox."""
-        with self.database.write(durable=False) as connection:
-            for scope_key, job in jobs:
-                finish_job(connection, scope_key, job)
-
     # --- counts --------------------------------------------------------------------------------
 
     def scopes(self) -> list[Scope]:
@@ -141,6 +98,23 @@ class Ledger:
                 scopes=tuple(_scope_stats(connection, 0 if known is None else known.number)),
                 jobs={kind: int(number) for kind, number in jobs},
             )
+
+    def unusable(self, terms_version: int) -> tuple[int, int]:
+        """How many memories' vectors, and how many memories' terms, are damaged or out of date."""
+        vectors, records, terms = schema.vectors, schema.records, schema.terms
+        same = and_(terms.c.scope == records.c.scope, terms.c.record == records.c.id)
+        words = select(func.count()).select_from(records).outerjoin(terms, same)
+        bad = 0
+        with self.database.read() as connection:
+            known = find_known(connection, CURRENT)
+            if known is not None:
+                mine = select(vectors.c.vector).where(vectors.c.embedder == known.number)
+                rows = connection.execute(mine).scalars()
+                bad = sum(
+                    not is_usable(raw, known) for page in rows.partitions(PAGE) for raw in page
+                )
+            old = connection.execute(words.where(bad_terms(terms_version))).scalar()
+        return bad, int(old or 0)
 
     # --- bytes ---------------------------------------------------------------------------------
 
@@ -170,6 +144,11 @@ class Ledger:
         """Make every cache load anew: what it knew of the store's versions holds no longer."""
         with self.database.write() as connection:
             set_meta(connection, EPOCH, epoch)
+
+    def reindex(self) -> None:
+        """Make the database's own indexes anew from its rows."""
+        with self.database.using() as engine:
+            self.database.backend.reindex(engine)
 
     def damage(self) -> list[str]:
         """What the database itself finds wrong with its files; empty where nothing is."""

@@ -41,6 +41,7 @@ _INDEX_COLUMNS = (
     "said_at",
     "expires_at",
     "status",
+    "version",
     "length",
     "hashes",
     "counts",
@@ -104,6 +105,7 @@ def _index_select() -> Select[Any]:
             records.c.said_at,
             records.c.expires_at,
             records.c.status,
+            terms.c.version,
             terms.c.length,
             terms.c.hashes,
             terms.c.counts,
@@ -249,25 +251,6 @@ def message_page(connection: Connection, scope: Scope, after: int, limit: int) -
     for item in said.values():
         item.memories.update({s.record: records[s.record] for s in item.spans if not s.repeat})
     return list(said.values())
-
-
-def ids_without_vector(
-    connection: Connection, scope: Scope, embedder: int, limit: int
-) -> list[bytes]:
-    """Some of the records that the embedder has made no vector of yet."""
-    records, vectors = schema.records, schema.vectors
-    same = and_(
-        vectors.c.scope == records.c.scope,
-        vectors.c.record == records.c.id,
-        vectors.c.embedder == embedder,
-    )
-    keys = connection.execute(
-        select(records.c.id)
-        .outerjoin(vectors, same)
-        .where(records.c.scope == scope.key, vectors.c.record.is_(None))
-        .limit(limit)
-    ).scalars()
-    return [bytes(key) for key in keys]
 
 
 def labels(

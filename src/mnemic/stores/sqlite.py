@@ -167,6 +167,12 @@ class SqliteBackend:
         if mark_of(path) != APPLICATION_ID:
             raise InputError(f"{path} is no copy of a store of ours; name another file")
 
+    def reindex(self, engine: Engine) -> None:
+        """Make SQLite's indexes anew from the tables."""
+        with engine.connect() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("REINDEX").close()
+
     def damage(self, engine: Engine) -> list[str]:
         """What SQLite's integrity check finds."""
         try:

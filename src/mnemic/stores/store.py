@@ -146,14 +146,6 @@ class Store:
         with self.database.read() as connection:
             return loading.history(connection, scope, record)
 
-    def without_vector(
-        self, scope: Scope, embedder: KnownEmbedder, limit: int
-    ) -> list[tuple[bytes, MemoryRecord]]:
-        """Some records that this embedder has made no vector of yet."""
-        with self.database.read() as connection:
-            ids = loading.ids_without_vector(connection, scope, embedder.number, limit)
-            return list(loading.find_records(connection, scope, ids).items())
-
 
 def _with_scrub_job(connection: Connection, scope: Scope, erased: Erased) -> Erased:
     """Note in the same transaction that the bytes are still to go, should we die before they do."""

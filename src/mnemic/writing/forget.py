@@ -9,7 +9,8 @@ from time import perf_counter
 from mnemic.records import Erasure, Scope
 from mnemic.stores.erasing import MAX_PROBES, Erased
 from mnemic.stores.ledger import Ledger
-from mnemic.stores.store import SCRUB, Store
+from mnemic.stores.outbox import Outbox
+from mnemic.stores.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class Eraser:
 
     store: Store
     ledger: Ledger
+    outbox: Outbox
 
     def erase(self, scope: Scope, erase_rows: Callable[[], Erased]) -> Erasure:
         """Take the rows away, then their bytes; where a reader stands in the way, a job does it later."""
@@ -28,20 +30,14 @@ class Eraser:
             return Erasure("absent", timings_ms={"rows": rows_ms})
         clean = self._scrub(erased.probes)
         if clean and erased.job is not None:
-            self.ledger.finish_jobs([(scope.key, erased.job)])
+            self.outbox.finish(scope.key, erased.job)
         spent = {"rows": rows_ms, "bytes": (perf_counter() - start) * 1000 - rows_ms}
         return Erasure("clean" if clean else "pending", erased.messages, erased.memories, spent)
 
-    def finish_pending(self) -> bool:
-        """Finish erasures whose bytes a reader kept; True when none is left."""
-        jobs = self.ledger.due_jobs(SCRUB, 1000)
-        if not jobs:
-            return True
-        # The text to look for is gone, so the file is written anew to be sure.
-        if not self.ledger.rewrite():
-            return False
-        self.ledger.finish_jobs([(job.scope_key, job.id) for job in jobs])
-        return True
+    def rewrite(self) -> bool:
+        """Remove the bytes of erasures whose text is no longer known; False where a reader holds them."""
+        # Where a reader stands in the way, writing the file anew would be for nothing.
+        return self.ledger.truncate_log() and self.ledger.rewrite()
 
     def _scrub(self, probes: Sequence[bytes]) -> bool:
         if not self.ledger.truncate_log():

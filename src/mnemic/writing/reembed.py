@@ -8,16 +8,16 @@ from mnemic.errors import StoreBusy
 from mnemic.models.embedder import Embedder
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
-from mnemic.stores.store import Store
-from mnemic.writing.remember import EMBED_BATCH, Writer
+from mnemic.writing.mend import fill_vectors
+from mnemic.writing.remember import Writer
 
 # Writers go on while a store moves; each round embeds what came since. More than this never settles.
 MAX_ROUNDS = 100
 
 
 def reembed(
-    store: Store,
     ledger: Ledger,
+    writer_for: Callable[[KnownEmbedder], Writer],
     embedder: Embedder,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[KnownEmbedder, int]:
@@ -26,28 +26,18 @@ def reembed(
     if current is None:
         return ledger.adopt(embedder.name, embedder.dimensions), 0
     if (current.name, current.dimensions) == (embedder.name, embedder.dimensions):
-        return current, _fill(store, ledger, Writer(store, ledger, embedder, current), progress, 0)
+        return current, _fill(ledger, writer_for(current), progress, 0)
     target = ledger.start_move(embedder.name, embedder.dimensions)
-    writer = Writer(store, ledger, embedder, target)
+    writer = writer_for(target)
     made = 0
     for _ in range(MAX_ROUNDS):
-        made = _fill(store, ledger, writer, progress, made)
+        made = _fill(ledger, writer, progress, made)
         if ledger.finish_move(target):
             return target, made
     raise StoreBusy("others write faster than vectors are made; stop them and run reembed again")
 
 
-def _fill(
-    store: Store,
-    ledger: Ledger,
-    writer: Writer,
-    progress: Callable[[int], None] | None,
-    made: int,
-) -> int:
+def _fill(ledger: Ledger, writer: Writer, progress: Callable[[int], None] | None, made: int) -> int:
     for scope in ledger.scopes():
-        while batch := store.without_vector(scope, writer.known, EMBED_BATCH):
-            writer.embed_records(scope, batch)
-            made += len(batch)
-            if progress is not None:
-                progress(made)
+        made = fill_vectors(writer, scope, progress, made)
     return made

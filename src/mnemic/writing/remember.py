@@ -7,14 +7,16 @@ and a job in the outbox has the vectors made later.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mnemic.errors import BadVector, EmbedderError, StoreError
 from mnemic.models.embedder import Embedder, embed_checked
 from mnemic.records import MemoryRecord, Message, Receipt, Scope
+from mnemic.stores.derived import DerivedRows
 from mnemic.stores.known import KnownEmbedder
-from mnemic.stores.ledger import Job, Ledger
+from mnemic.stores.outbox import Job, Outbox
 from mnemic.stores.rows import Appended, NewMessage, chunks, from_id, pack_vectors
 from mnemic.stores.store import Store
 from mnemic.timing import Timer
@@ -23,7 +25,6 @@ from mnemic.writing.passages import passages_of, text_to_embed
 
 # Vectors are committed in batches of this many, so that a long import can be taken up again.
 EMBED_BATCH = 512
-MAX_JOBS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Writer:
     """What a write needs: the rows and the model that makes their vectors."""
 
     store: Store
-    ledger: Ledger
+    derived: DerivedRows
+    outbox: Outbox
     embedder: Embedder
     known: KnownEmbedder
 
@@ -85,36 +87,34 @@ class Writer:
                 return f"{error} (the words are safe; the vectors follow)"
         return None
 
-    def heal(self, limit: int = MAX_JOBS) -> int:
-        """Make the vectors that a writer which died, or a failing model, left undone; how many."""
-        made, refused = 0, None
-        for job in self.ledger.due_jobs("embed", limit):
+    def finish(self, job: Job) -> None:
+        """Make the vectors that a job is due, and take it out of the outbox."""
+        if job.scope is None:
+            self.outbox.finish(job.scope_key, job.id)
+            return
+        keys = [job.payload[at : at + 16] for at in range(0, len(job.payload), 16)]
+        self.embed_records(job.scope, list(self.store.find_records(job.scope, keys).items()))
+        self.outbox.finish(job.scope_key, job.id)
+
+    def embed_records(self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]]) -> None:
+        """Make and commit the vectors of records.
+
+        Raises `BadVector` for one that the embedder can't do, after the others are done.
+        """
+        refused = None
+        for some in chunks(records, EMBED_BATCH):
             try:
-                made += self._finish(job)
+                self._embed_some(scope, some)
             except BadVector as error:
-                refused = error  # this one's own fault; the next may be well
+                refused = error
+                for one in some if len(some) > 1 else ():
+                    with suppress(BadVector):
+                        self._embed_some(scope, [one])
         if refused is not None:
             raise refused
-        return made
 
-    def _finish(self, job: Job) -> int:
-        if job.scope is None:
-            self.ledger.finish_jobs([(job.scope_key, job.id)])
-            return 0
-        keys = [job.payload[at : at + 16] for at in range(0, len(job.payload), 16)]
-        found = self.store.find_records(job.scope, keys)
-        self.embed_records(job.scope, list(found.items()), job.id)
-        return len(found)
-
-    def embed_records(
-        self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]], job: bytes | None = None
-    ) -> None:
-        """Make and commit the vectors of records, and finish the job they were due to."""
-        for some in chunks(records, EMBED_BATCH):
-            vectors = embed_checked(
-                self.embedder, [text_to_embed(record.speaker, record.text) for _, record in some]
-            )
-            keyed = list(zip([key for key, _ in some], pack_vectors(vectors), strict=True))
-            self.store.add_vectors(scope, self.known, keyed, None)
-        if job is not None:
-            self.store.add_vectors(scope, self.known, [], job)
+    def _embed_some(self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]]) -> None:
+        texts = [text_to_embed(record.speaker, record.text) for _, record in records]
+        packed = pack_vectors(embed_checked(self.embedder, texts))
+        keyed = list(zip([key for key, _ in records], packed, strict=True))
+        self.store.add_vectors(scope, self.known, keyed, None)

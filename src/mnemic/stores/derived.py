@@ -1,0 +1,118 @@
+"""Rows that are made from text and can be made again, vectors and terms: which are missing or unusable.
+
+Every method takes the scope first. Counts over all scopes are `ledger.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select
+
+from mnemic.records import MemoryRecord, Scope
+from mnemic.stores import erasing, loading, schema
+from mnemic.stores.appending import IN_CHUNK
+from mnemic.stores.database import Database
+from mnemic.stores.known import KnownEmbedder, require_in_use
+from mnemic.stores.rows import chunks, now_micros
+
+PAGE = 2_000
+
+
+class DerivedRows:
+    """The derived rows of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def without_vector(
+        self, scope: Scope, embedder: KnownEmbedder, limit: int
+    ) -> list[tuple[bytes, MemoryRecord]]:
+        """Some records that this embedder has made no vector of yet."""
+        records, vectors = schema.records, schema.vectors
+        same = and_(
+            vectors.c.scope == records.c.scope,
+            vectors.c.record == records.c.id,
+            vectors.c.embedder == embedder.number,
+        )
+        query = select(records.c.id).outerjoin(vectors, same).where(vectors.c.record.is_(None))
+        return self._some(scope, query, limit)
+
+    def without_terms(
+        self, scope: Scope, version: int, limit: int
+    ) -> list[tuple[bytes, MemoryRecord]]:
+        """Some records whose terms are missing, damaged, or of another version."""
+        records, terms = schema.records, schema.terms
+        same = and_(terms.c.scope == records.c.scope, terms.c.record == records.c.id)
+        query = select(records.c.id).outerjoin(terms, same).where(bad_terms(version))
+        return self._some(scope, query, limit)
+
+    def put_terms(
+        self, scope: Scope, version: int, made: Sequence[tuple[bytes, int, bytes, bytes]]
+    ) -> None:
+        """Replace the terms of records: their length, hashes and counts. Caches learn of it."""
+        terms = schema.terms
+        rows: list[dict[str, Any]] = [
+            {
+                "scope": scope.key,
+                "record": key,
+                "version": version,
+                "length": length,
+                "hashes": hashes,
+                "counts": counts,
+            }
+            for key, length, hashes, counts in made
+        ]
+        with self.database.write(durable=False) as connection:
+            for some in chunks([key for key, *_ in made], IN_CHUNK):
+                old = (terms.c.scope == scope.key, terms.c.record.in_(list(some)))
+                connection.execute(delete(terms).where(*old))
+            # One that was forgotten meanwhile must not leave its words behind.
+            there = loading.find_records(connection, scope, [row["record"] for row in rows])
+            kept = [row for row in rows if row["record"] in there]
+            if kept:
+                connection.execute(insert(terms), kept)
+            changes: list[tuple[str, bytes | None]] = [("reindexed", r["record"]) for r in kept]
+            erasing.log_changes(connection, scope, now_micros(), changes)
+
+    def drop_bad_vectors(self, scope: Scope, embedder: KnownEmbedder) -> int:
+        """Delete vectors of a wrong size, and those that aren't finite; returns how many."""
+        vectors = schema.vectors
+        mine = and_(vectors.c.scope == scope.key, vectors.c.embedder == embedder.number)
+        with self.database.write(durable=False) as connection:
+            require_in_use(connection, embedder)
+            bad: list[bytes] = []
+            rows = connection.execute(select(vectors.c.record, vectors.c.vector).where(mine))
+            for page in rows.partitions(PAGE):
+                bad.extend(bytes(key) for key, raw in page if not is_usable(raw, embedder))
+            for some in chunks(bad, IN_CHUNK):
+                connection.execute(delete(vectors).where(mine, vectors.c.record.in_(list(some))))
+        return len(bad)
+
+    def _some(self, scope: Scope, query: Any, limit: int) -> list[tuple[bytes, MemoryRecord]]:
+        with self.database.read() as connection:
+            found = connection.execute(
+                query.where(schema.records.c.scope == scope.key).limit(limit)
+            )
+            ids = [bytes(key) for key in found.scalars()]
+            return list(loading.find_records(connection, scope, ids).items())
+
+
+def bad_terms(version: int) -> ColumnElement[bool]:
+    """What tells, in an outer join with records, that terms can't be used."""
+    terms = schema.terms
+    return or_(
+        terms.c.record.is_(None),
+        terms.c.version != version,
+        func.length(terms.c.hashes) != 4 * func.length(terms.c.counts),
+        func.length(terms.c.hashes) % 8 != 0,
+    )
+
+
+def is_usable(vector: bytes, embedder: KnownEmbedder) -> bool:
+    """Tell whether a vector as it is kept has the right size, and is finite."""
+    if len(vector) != 2 * embedder.dimensions:
+        return False
+    return bool(np.isfinite(np.frombuffer(vector, dtype="<f2")).all())

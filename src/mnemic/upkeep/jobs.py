@@ -1,0 +1,60 @@
+"""Working the outbox off: one job at a time is leased, done, and finished or put back.
+
+A job may be done twice (a lease ran out while its holder was slow): both kinds change nothing then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mnemic.errors import BadVector, EmbedderError
+from mnemic.stores.outbox import Outbox
+from mnemic.stores.store import SCRUB
+from mnemic.writing.forget import Eraser
+from mnemic.writing.remember import Writer
+
+# How many jobs of a kind one round looks at.
+MAX_JOBS = 64
+MAX_SCRUBS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who does the jobs. With `all`, also those that are leased, or wait for a retry."""
+
+    outbox: Outbox
+    all: bool = False
+
+    def scrub(self, eraser: Eraser) -> None:
+        """Remove the bytes of erasures that a reader, or a crash, stood in the way of."""
+        jobs = [job for job in self.outbox.due(SCRUB, MAX_SCRUBS, all=self.all)]
+        taken = [job for job in jobs if self.outbox.take(job)]
+        if not taken:
+            return
+        clean = eraser.rewrite()
+        for job in taken:
+            if clean:
+                self.outbox.finish(job.scope_key, job.id)
+            else:
+                self.outbox.put_back(job, "a reader holds the file")
+
+    def embed(self, writer: Writer) -> None:
+        """Make the vectors that a writer which died, or a failing model, left undone.
+
+        Raises the embedder's error; what was made before it stays.
+        """
+        refused = None
+        for job in self.outbox.due("embed", MAX_JOBS, all=self.all):
+            if not self.outbox.take(job):
+                continue
+            try:
+                writer.finish(job)
+            except BadVector as error:
+                # This job's own fault; the next may be well.
+                self.outbox.put_back(job, error.code)
+                refused = error
+            except EmbedderError as error:
+                self.outbox.put_back(job, error.code)
+                raise
+        if refused is not None:
+            raise refused

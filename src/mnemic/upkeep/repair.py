@@ -1,0 +1,37 @@
+"""Mending a store: all that can be made again is, where it is missing or can't be used.
+
+What people said can't be made again, and is never touched here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mnemic.errors import StoreUnreadable
+from mnemic.stores.ledger import Ledger
+from mnemic.writing.mend import mend_scope
+from mnemic.writing.remember import Writer
+
+
+def mend_store(
+    ledger: Ledger, writer: Writer | None, progress: Callable[[int], None] | None
+) -> list[str]:
+    """Mend a store; says what was done, a line each. Without a writer there is nothing derived yet."""
+    done: list[str] = []
+    if ledger.damage():
+        ledger.reindex()
+        if damage := ledger.damage():
+            raise StoreUnreadable(
+                f"the file is damaged beyond its indexes: {damage[0]}; restore a backup"
+            )
+        done.append("the file's indexes were damaged, and were made anew")
+    words, vectors = 0, 0
+    if writer is not None:
+        for scope in ledger.scopes():
+            mended = mend_scope(writer, scope, progress)
+            words, vectors = words + mended[0], vectors + mended[1]
+    if words:
+        done.append(f"the words of {words:,} memories were counted anew")
+    if vectors:
+        done.append(f"{vectors:,} vectors were made")
+    return done

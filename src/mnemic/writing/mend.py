@@ -1,0 +1,44 @@
+"""Making anew what is derived from text, where it is missing or can't be used: vectors and terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mnemic.models.terms import TERMS_VERSION, count_terms
+from mnemic.records import Scope
+from mnemic.writing.passages import text_to_embed
+from mnemic.writing.remember import EMBED_BATCH, Writer
+
+Progress = Callable[[int], None]
+
+
+def mend_scope(writer: Writer, scope: Scope, progress: Progress | None = None) -> tuple[int, int]:
+    """Mend the terms, then the vectors, of one scope; returns how many of each were made."""
+    words = mend_terms(writer, scope, progress)
+    writer.derived.drop_bad_vectors(scope, writer.known)
+    return words, fill_vectors(writer, scope, progress)
+
+
+def mend_terms(writer: Writer, scope: Scope, progress: Progress | None = None) -> int:
+    """Count the words of memories anew whose terms are missing, damaged or of another version."""
+    rows, made = writer.derived, 0
+    while batch := rows.without_terms(scope, TERMS_VERSION, EMBED_BATCH):
+        counted = [(key, count_terms(text_to_embed(r.speaker, r.text))) for key, r in batch]
+        made_anew = [(key, terms.length, terms.hashes, terms.counts) for key, terms in counted]
+        rows.put_terms(scope, TERMS_VERSION, made_anew)
+        made += len(batch)
+        if progress is not None:
+            progress(made)
+    return made
+
+
+def fill_vectors(
+    writer: Writer, scope: Scope, progress: Progress | None = None, made: int = 0
+) -> int:
+    """Make the vectors that a scope's memories lack; returns `made` and how many more."""
+    while batch := writer.derived.without_vector(scope, writer.known, EMBED_BATCH):
+        writer.embed_records(scope, batch)
+        made += len(batch)
+        if progress is not None:
+            progress(made)
+    return made
