@@ -6,6 +6,7 @@ One small class per database (`sqlite.py`) supplies what differs; no table is na
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class Database:
         # The same connections, used without a transaction.
         self._once = self._engine.execution_options(**{BEGIN: ()})
         self._gate = Gate()
+        self._mine = threading.local()
         self._idle = True
         watch(self)
         try:
@@ -87,7 +89,7 @@ class Database:
     def after_fork(self, *, child: bool) -> None:
         """Let calls go on, over connections of their own."""
         if child:
-            self._gate = Gate()
+            self._gate, self._mine = Gate(), threading.local()
         if self._idle and self._engine is not None:
             self.backend.opened()
         elif child and self._engine is not None:
@@ -118,12 +120,20 @@ class Database:
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that holds the write lock; with `durable`, committed means on disk."""
-        with (
-            self.using() as engine,
-            self.backend.begin_write(engine, durable=durable) as connection,
-            connection.begin(),
-        ):
-            yield connection
+        with self.using() as engine:
+            # Where an interrupt (Ctrl-C) broke off the ending of this thread's last write, it is ended now.
+            left = getattr(self._mine, "writing", None)
+            if left is not None:
+                self.backend.roll_back(left)
+            try:
+                with self.backend.begin_write(engine, durable=durable) as connection:
+                    self._mine.writing = connection.connection.dbapi_connection
+                    with connection.begin():
+                        yield connection
+            except Exception:
+                self._mine.writing = None
+                raise
+            self._mine.writing = None
 
     @contextmanager
     def using(self) -> Iterator[Engine]:

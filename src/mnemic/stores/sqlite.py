@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError
 
 from mnemic.errors import (
@@ -38,7 +40,8 @@ _WRITES = {
     True: ("PRAGMA synchronous=FULL", "BEGIN IMMEDIATE"),
     False: ("PRAGMA synchronous=NORMAL", "BEGIN IMMEDIATE"),
 }
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+# SQLITE_PROTOCOL is a lost race for the log's index, which SQLite itself has tried again for seconds.
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _NOT_OURS = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
 # A quota, or a limit on a file's size, is told as a failed write.
 _FULL = {
@@ -46,7 +49,9 @@ _FULL = {
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_TRUNCATE,
     sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
 }
+_SHOWN_PATH = 120
 
 
 class SqliteBackend:
@@ -66,16 +71,22 @@ class SqliteBackend:
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+            pool_timeout=BUSY_TIMEOUT_MS / 1000,
             pool_size=8,
             max_overflow=24,
         )
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
+        event.listen(engine, "close", _on_close)
         return engine
 
     def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
         """Connect for a write: it begins by taking the lock, and its commit fsyncs if `durable`."""
         return engine.connect().execution_options(**{BEGIN: _WRITES[durable]})
+
+    def roll_back(self, driver: DBAPIConnection) -> None:
+        """End what a connection may have left open, if it isn't closed."""
+        _on_close(driver, None)
 
     def settle(self, engine: Engine) -> None:
         """Put a file that is ours into WAL mode, where it stays; no transaction may be open."""
@@ -188,31 +199,38 @@ class SqliteBackend:
             return None
         full = getattr(error, "sqlite_errorcode", 0)
         code = full & 0xFF
+        path = str(self.path)
+        if len(path) > _SHOWN_PATH:
+            path = f"...{path[-_SHOWN_PATH:]}"
         if code in _BUSY:
             return StoreBusy(
-                f"another process kept {self.path} locked for over {BUSY_TIMEOUT_MS // 1000} s; try again"
+                f"another process kept {path} locked for over {BUSY_TIMEOUT_MS / 1000:g} s; try again"
             )
         if code in _NOT_OURS:
             return StoreUnreadable(
-                f"{self.path} is not an SQLite database, or is damaged ({error});"
+                f"{path} is not an SQLite database, or is damaged ({error});"
                 " name another file, or restore a backup"
             )
         if code in _FULL or full in _FULL:
             return StoreFull(
-                f"no room to write {self.path}: the disk is full, or a quota is used up ({error});"
+                f"no room to write {path}: the disk is full, or a quota is used up ({error});"
                 " make room and try again"
             )
-        if code == sqlite3.SQLITE_READONLY:
+        folder = os.path.dirname(self.path)
+        shut = os.path.isdir(folder) and not os.access(folder, os.W_OK)
+        if code == sqlite3.SQLITE_READONLY or (code == sqlite3.SQLITE_CANTOPEN and shut):
             return StoreReadOnly(
-                f"{self.path} can't be written to ({error});"
+                f"{path} can't be written to ({error});"
                 " make the file and its folder writable, or name another file"
             )
         if code == sqlite3.SQLITE_CANTOPEN:
             return StoreError(
-                f"{self.path} can't be opened ({error}); it has to be a file that this user may"
+                f"{path} can't be opened ({error}); it has to be a file that this user may"
                 " read, in a folder that this user may write to"
             )
-        return StoreError(f"{self.path}: {error}")
+        return StoreError(
+            f"{path}: {error}; look it over with `mnemic doctor`, or restore a backup"
+        )
 
 
 def sqlite_path(target: str | os.PathLike[str]) -> Path | None:
@@ -235,6 +253,12 @@ def _on_connect(driver: sqlite3.Connection, _record: object) -> None:
     driver.isolation_level = None
     for pragma in _PRAGMAS:
         driver.execute(pragma).close()
+
+
+def _on_close(driver: DBAPIConnection, _record: object) -> None:
+    # After an interrupt (Ctrl-C) a statement may be half done; closing alone would leave its lock.
+    with suppress(sqlite3.ProgrammingError):
+        driver.rollback()
 
 
 def _on_begin(connection: Connection) -> None:
