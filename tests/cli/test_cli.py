@@ -8,10 +8,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from typer.testing import CliRunner
 
 from mnemic.surfaces.cli import asking, demo, keeping, moving  # noqa: F401
 from mnemic.surfaces.cli.app import app, main
+from tests.fakes import environment
 
 LOCOMO = [
     {
@@ -154,7 +158,7 @@ def test_what_people_see(call: Call, db: str) -> None:
     assert "I moved to [bold]Lisbon[/]." in call("show", id, *at).out
     assert "remembered" in call("history", id, *at).out
     assert "user:ana" in call("stats", "--db", db).out
-    assert call("doctor", "--repair", "--db", db).out.count("ok ") == 4
+    assert call("doctor", "--repair", "--db", db).out.count("ok ") == 5
     assert "clean: 2 messages and 1 memories are gone" in call("forget", id, *at).out
     assert call("forget", id, *at).out == "There was nothing to forget.\n"
     assert call("history", "01a20568-a576-75d8-b9aa-8cd268343553", *at).out.startswith("No hist")
@@ -314,8 +318,8 @@ def test_a_setting_that_cant_be_used(call: Call, db: str, monkeypatch: pytest.Mo
 
 def test_every_command_has_help_and_an_example() -> None:
     group: Any = typer.main.get_command(app)
-    names = "remember recall list show history forget stats doctor reembed import export demo"
-    assert set(group.commands) == set(names.split())
+    names = "remember recall list show history forget stats doctor reembed backup restore import"
+    assert set(group.commands) == {*names.split(), "export", "demo"}
     for name, command in group.commands.items():
         assert "Example: " in command.help, name
         assert f"mnemic {name}" in command.help.split("Example: ")[1], name
@@ -324,6 +328,62 @@ def test_every_command_has_help_and_an_example() -> None:
         shown = CliRunner().invoke(app, [name, "-h"])
         assert shown.exit_code == 0
         assert "Example: mnemic" in shown.output or name == "reembed"
+
+
+def test_a_store_is_backed_up_and_restored(call: Call, db: str, tmp_path: Path) -> None:
+    copy = str(tmp_path / "monday.db")
+    assert call("remember", "I live in Lisbon.", "--db", db).code == 0
+    made = call("backup", copy, "--db", db)
+    assert made.code == 0
+    assert "monday.db" in made.out
+    assert call("backup", copy, "--db", db, "--json").json["error"]["code"] == "input"
+    assert call("backup", copy, "--db", db, "--replace", "--json").json["path"] == copy
+    assert call("forget", "--everything", "--yes", "--db", db).code == 0
+    refused = call("restore", copy, "--db", db)
+    assert refused.code == 1
+    assert "there is a store at" in refused.err
+    done = call("restore", copy, "--db", db, "--replace", "--json")
+    assert done.json == {"path": db, "messages": 1, "memories": 1, "set_aside": None}
+    assert "Lisbon" in call("recall", "where do I live?", "--db", db).out
+
+
+def test_doctor_says_what_it_mended(call: Call, db: str) -> None:
+    assert call("remember", "I live in Lisbon.", "--db", db).code == 0
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("UPDATE vectors SET vector = x'00'")
+    told = call("doctor", "--db", db)
+    assert told.code == 1
+    assert "mnemic doctor --repair" in told.out
+    told = call("doctor", "--repair", "--db", db)
+    assert told.code == 0
+    assert "mended: vectors made: 1" in told.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+def test_sigterm_ends_a_command_tidily(db: str, tmp_path: Path) -> None:
+    lines = [
+        {"role": "user", "content": f"Kettle {n} is blue.", "id": f"m{n}"} for n in range(5000)
+    ]
+    file = tmp_path / "kettles.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    command = [sys.executable, "-m", "mnemic", "import", str(file), "--db", db]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    wal = Path(f"{db}-wal")
+    for _ in range(2_000):
+        if wal.exists() and wal.stat().st_size > 200_000:
+            break
+        time.sleep(0.01)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped; what was acknowledged is kept" in said
+    assert not wal.exists()  # everything was closed
+    done = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, check=True, env=environment()
+    )
+    report = json.loads(done.stdout)
+    assert report["there_already"] > 0
+    assert report["messages"] + report["there_already"] == 5000
 
 
 @pytest.fixture(scope="module")

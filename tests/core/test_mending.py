@@ -98,7 +98,7 @@ def test_other_processes_learn_of_words_that_were_counted_anew(
         "words" not in hit.channels or hit.channels["words"] == 0 for hit in ana.recall("many")
     )
     with open_memory(db) as other:
-        assert other.operator.repair() == ["the words of 20 memories were counted anew"]
+        assert other.operator.repair() == ["words of memories counted anew: 20"]
     assert max(hit.channels["words"] for hit in ana.recall("number 2")) > 0
 
 

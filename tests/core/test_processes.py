@@ -14,14 +14,13 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mnemic.errors import StoreBusy, StoreClosed
 from mnemic.memory import Memory, ScopedMemory
-from mnemic.records import Scope
 from mnemic.stores import database
+from mnemic.writing.passages import make_passage
 from tests.fakes import FakeEmbedder, environment, open_memory
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
@@ -235,13 +234,13 @@ def test_closing_waits_for_the_calls_under_way(db: Path) -> None:
     ana = memory.user("ana")
     inside, go_on = threading.Event(), threading.Event()
 
-    def slow(messages: Any) -> list[bytes]:
+    def slow(_connection: object) -> list[bytes]:
         inside.set()
         assert go_on.wait(30)
         return []
 
     with ThreadPoolExecutor(2) as pool:
-        call = pool.submit(memory._core.store.erase, Scope("default", "user", "ana"), slow, slow)
+        call = pool.submit(memory._core.store.erase, ana.scope, slow, make_passage)
         assert inside.wait(30)
         closing = pool.submit(memory.close)
         assert not closing.done()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
+from typing import Literal
 
 # Between two looks at how far a copy has come, in steps of SQLite's machine.
 _STEPS = 20_000
@@ -19,17 +20,18 @@ _STEPS = 20_000
 Progress = Callable[[int, int], None]
 
 
-def mark_of(path: Path) -> int | None:
-    """Whose database a file is, by the mark in its header; None where it is no SQLite database."""
+def whose(path: Path, mark: int) -> Literal["ours", "empty", "theirs", "unreadable"]:
+    """Whose database a file is: ours bears the mark."""
     # By SQLite and not by hand: closing a file of our own would drop SQLite's locks on it.
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").close()
-            return int(connection.execute("PRAGMA application_id").fetchone()[0])
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            found = connection.execute("PRAGMA application_id").fetchone()[0]
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return None
+            return "unreadable"
         raise
+    return "empty" if not tables else "ours" if found == mark else "theirs"
 
 
 def write_copy(

@@ -23,7 +23,7 @@ from mnemic.errors import (
     StoreUnreadable,
 )
 from mnemic.stores.backend import BEGIN
-from mnemic.stores.copies import Progress, mark_of, write_copy
+from mnemic.stores.copies import Progress, whose, write_copy
 from mnemic.stores.search import Key, closed, holds_any, opened
 
 APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
@@ -175,7 +175,7 @@ class SqliteBackend:
             raise InputError(
                 f"{path} is there already; name another file, or say that it be replaced"
             )
-        if mark_of(path) != APPLICATION_ID:
+        if whose(path, APPLICATION_ID) != "ours":
             raise InputError(f"{path} is no copy of a store of ours; name another file")
 
     def reindex(self, engine: Engine) -> None:

@@ -31,7 +31,7 @@ def mend_store(
             mended = mend_scope(writer, scope, progress)
             words, vectors = words + mended[0], vectors + mended[1]
     if words:
-        done.append(f"the words of {words:,} memories were counted anew")
+        done.append(f"words of memories counted anew: {words:,}")
     if vectors:
-        done.append(f"{vectors:,} vectors were made")
+        done.append(f"vectors made: {vectors:,}")
     return done

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mnemic.errors import InputError, StoreError, StoreUnreadable
 from mnemic.records import Restored, StoreStats
-from mnemic.stores.copies import mark_of, overwrite, remove, set_aside, write_copy
+from mnemic.stores.copies import overwrite, remove, set_aside, whose, write_copy
 from mnemic.stores.database import Database
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.sqlite import APPLICATION_ID, BUSY_TIMEOUT_MS, SqliteBackend, sqlite_path
@@ -55,12 +55,12 @@ def _file_of(target: str | os.PathLike[str], what: str) -> Path:
 
 
 def _check_marks(source: Path, place: Path) -> None:
-    if mark_of(source) != APPLICATION_ID:
+    if whose(source, APPLICATION_ID) != "ours":
         raise StoreUnreadable(f"{source} is no backup of a store of ours; name another file")
     if place.exists():
         if place.samefile(source):
             raise InputError(f"{place} is the backup itself; name another file to restore to")
-        if mark_of(place) not in (APPLICATION_ID, 0, None):
+        if whose(place, APPLICATION_ID) == "theirs":
             raise StoreUnreadable(f"{place} belongs to another program; name another file")
 
 
@@ -84,7 +84,7 @@ def _prepared(source: Path, part: Path) -> StoreStats:
 def _put(part: Path, place: Path) -> Path | None:
     """Put the copy in place; returns where what was there went, should it have been unreadable."""
     aside = None
-    if place.exists() and place.stat().st_size and mark_of(place) is None:
+    if place.exists() and whose(place, APPLICATION_ID) == "unreadable":
         aside = set_aside(place, f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
     with closing(sqlite3.connect(place, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
         connection.isolation_level = None

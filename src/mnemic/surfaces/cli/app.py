@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from io import TextIOWrapper
@@ -156,6 +157,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             # Memories hold every script; a terminal's old code page doesn't.
             stream.reconfigure(encoding="utf-8", errors="replace")
+    with suppress(ValueError):  # not the main thread: whoever calls this looks after signals
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         code = app(standalone_mode=False)
     except MnemicError as error:
@@ -163,9 +166,21 @@ def main() -> None:
     except _UsageError as error:
         code = _usage(error)
     except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:  # raised above, or what Typer makes of it
         err.print("stopped; what was acknowledged is kept")
-        code = 130
+        code = 128 + (_stopped_by[-1] if _stopped_by else signal.SIGINT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+_INTERRUPTED = 130
+_stopped_by: list[int] = []
+
+
+def _terminated(number: int, _frame: object) -> None:
+    """SIGTERM ends a command as Ctrl-C does: files are closed, and what is half done is undone."""
+    _stopped_by.append(number)
+    raise KeyboardInterrupt
 
 
 # Typer carries Click inside; this is what both raise for a wrong option or argument.

@@ -1,8 +1,9 @@
-"""Commands that change memory or look after the store: remember, forget, stats, doctor, reembed."""
+"""Commands that change memory or look after the store, from remember to restore."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -177,7 +178,8 @@ def vars_of(row: Any) -> dict[str, Any]:
 def doctor(
     db: Db = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Also finish what was left undone.")
+        bool,
+        typer.Option("--repair", help="Also mend what can be, and finish what was left undone."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -185,16 +187,22 @@ def doctor(
 
     Example: mnemic doctor --repair
     """
+    from mnemic.surfaces.cli.progress import counting
+
+    done: list[str] = []
     with opened(db) as memory:
         if repair:
-            memory.operator.upkeep()
+            with counting("mended", None) as advance:
+                done = memory.operator.repair(advance)
         findings = memory.operator.check()
     if as_json:
         show_json([{"check": f.check, "ok": f.ok, "says": f.says} for f in findings])
+    for line in () if as_json else done:
+        out.print(f"mended: {line}", markup=False, soft_wrap=True)
     for finding in () if as_json else findings:
         mark = "[green]ok[/]   " if finding.ok else "[red]wrong[/]"
         out.print(f"{mark}  {finding.check:<12}", end="")
-        out.print(finding.says, markup=False)
+        out.print(finding.says, markup=False, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -216,3 +224,53 @@ def reembed(db: Db = None, as_json: Json = False) -> None:
         show_json({"vectors_made": made, "embedder": name})
     else:
         out.print(f"{made:,} vectors made; the store's embedder is {name}")
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; nothing may be there.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="An older backup may be there.")
+    ] = False,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the whole store to a file, while others go on writing. The copy is a store like any other.
+
+    Example: mnemic backup monday.db
+    """
+    from mnemic.surfaces.cli.progress import counting
+
+    with opened(db) as memory, counting("bytes", None) as advance:
+        made = memory.operator.backup(file, lambda size, _of: advance(size), replace=replace)
+    if as_json:
+        show_json(made)
+    else:
+        out.print(f"{made.bytes / 1e6:.1f} MB are in {made.path}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A backup.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="What is there now is replaced by the backup.")
+    ] = False,
+    db: Db = None,
+    as_json: Json = False,
+) -> None:
+    """Put a backup in place. Whoever has the store open goes on with what was restored.
+
+    What was forgotten after the backup was taken is back: forget it again.
+
+    Example: mnemic restore monday.db --replace
+    """
+    from mnemic.memory import Memory
+
+    done = Memory.restore(file, db, replace=replace)
+    if as_json:
+        show_json(done)
+        return
+    counts = f"{done.messages:,} messages and {done.memories:,} memories"
+    out.print(f"{counts} are in {done.path}", markup=False, soft_wrap=True)
+    if done.set_aside is not None:
+        err.print(f"what was there can't be read, and is now {done.set_aside}", markup=False)

@@ -1,0 +1,314 @@
+"""Copies of a store taken while others write, and put in place while others read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mnemic.errors import InputError, MnemicError, StoreBusy, StoreTooNew, StoreUnreadable
+from mnemic.memory import Memory, ScopedMemory
+from mnemic.records import Restored
+from mnemic.stores import sqlite
+from mnemic.transfer.exporting import export_lines
+from tests.fakes import FakeEmbedder, open_memory
+
+SECRET = "My PIN is 4711, and my password is swordfish"
+
+
+@pytest.fixture
+def filled(memory: Memory, ana: ScopedMemory) -> Memory:
+    ana.remember([f"thing number {n}" for n in range(50)], session="s1")
+    memory.user("ben").remember("Ben likes tea")
+    return memory
+
+
+@pytest.fixture
+def backup(filled: Memory, tmp_path: Path) -> Path:
+    return Path(filled.operator.backup(tmp_path / "copies" / "monday.db").path)
+
+
+def content(memory: Memory) -> list[str]:
+    return [
+        line for scope in memory.operator.scopes() for line in export_lines(memory.user(scope.name))
+    ]
+
+
+def test_a_backup_is_a_store_of_its_own(filled: Memory, backup: Path) -> None:
+    assert os.listdir(backup.parent) == ["monday.db"]
+    with closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA application_id").fetchone() == (sqlite.APPLICATION_ID,)
+    with open_memory(backup) as copy:
+        assert content(copy) == content(filled)
+        assert copy.user("ana").recall("thing number 7", limit=100).error is None
+        assert copy.operator.check()[0].ok
+        copy.user("ana").remember("only in the copy")
+    assert "only in the copy" not in str(content(filled))
+
+
+def test_a_backup_has_the_size_and_the_permissions_it_says(filled: Memory, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    done = filled.operator.backup(tmp_path / "b.db", lambda size, of: told.append((size, of)))
+    assert done.bytes == (tmp_path / "b.db").stat().st_size
+    assert told[-1] == (done.bytes, done.bytes)
+    if os.name == "posix":
+        store = Path(filled._core.database.backend.url.removeprefix("sqlite:///"))
+        assert (tmp_path / "b.db").stat().st_mode == store.stat().st_mode
+
+
+def test_a_backup_holds_no_byte_of_what_was_forgotten(
+    filled: Memory, ana: ScopedMemory, tmp_path: Path
+) -> None:
+    ana.forget(ana.remember(SECRET).memory_ids[0])
+    filled.operator.backup(tmp_path / "b.db")
+    assert b"swordfish" not in (tmp_path / "b.db").read_bytes()
+
+
+def test_a_backup_is_one_moment_while_others_write(filled: Memory, tmp_path: Path) -> None:
+    stop, said = threading.Event(), list[int]()
+
+    def write() -> None:
+        while not stop.is_set():
+            filled.user("cy").remember([f"{len(said)} first half", f"{len(said)} second half"])
+            said.append(1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(5):
+            before = len(said)
+            filled.operator.backup(tmp_path / f"{number}.db")
+            with open_memory(tmp_path / f"{number}.db") as copy:
+                there = [record.text for record in copy.user("cy").iter_memories()]
+                assert len(there) % 2 == 0
+                assert len(there) >= 2 * before
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_an_older_backup_is_replaced_only_if_that_is_said(filled: Memory, backup: Path) -> None:
+    before = backup.read_bytes()
+    filled.user("ben").remember("more")
+    with pytest.raises(InputError, match="is there already"):
+        filled.operator.backup(backup)
+    assert backup.read_bytes() == before
+    filled.operator.backup(backup, replace=True)
+    with open_memory(backup) as copy:
+        assert content(copy) == content(filled)
+
+
+def other_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE theirs (x)")
+
+
+TARGETS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (lambda path: path.mkdir(), "is a folder"),
+    "a text file": (lambda path: path.write_text("notes"), "no copy of a store"),
+    "another program's database": (other_program, "no copy of a store"),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_but_a_backup_is_written_over(filled: Memory, tmp_path: Path, name: str) -> None:
+    make, says = TARGETS[name]
+    path = tmp_path / "there"
+    make(path)
+    before = None if path.is_dir() else path.read_bytes()
+    with pytest.raises(InputError, match=says):
+        filled.operator.backup(path, replace=True)
+    assert (None if path.is_dir() else path.read_bytes()) == before
+
+
+def test_a_store_is_not_copied_onto_itself(filled: Memory, db: Path) -> None:
+    with pytest.raises(InputError, match="the store itself"):
+        filled.operator.backup(db, replace=True)
+    assert len(content(filled)) == 53
+
+
+def test_a_backup_that_broke_off_leaves_nothing_under_its_name(
+    filled: Memory, tmp_path: Path
+) -> None:
+    part = tmp_path / "b.db.part"
+    part.write_text("left by one that was killed")
+    filled.operator.backup(tmp_path / "b.db")
+    assert not part.exists()
+
+    def stop(size: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, MnemicError)):
+        filled.operator.backup(tmp_path / "c.db", stop)
+    assert not part.exists()
+
+
+def test_restore_to_a_new_place(filled: Memory, backup: Path, tmp_path: Path) -> None:
+    place = tmp_path / "new" / "memory.db"
+    assert Memory.restore(backup, place) == Restored(str(place), 51, 51)
+    assert os.listdir(place.parent) == ["memory.db"]
+    with open_memory(place) as restored:
+        assert content(restored) == content(filled)
+        restored.user("ana").remember("more")
+    with open_memory(backup) as copy:  # the backup itself is as it was
+        assert content(copy) == content(filled)
+
+
+def test_a_store_that_is_there_is_replaced_only_if_that_is_said(
+    filled: Memory, backup: Path, db: Path
+) -> None:
+    filled.user("ben").remember("more")
+    before = content(filled)
+    with pytest.raises(InputError, match="there is a store at"):
+        Memory.restore(backup, db)
+    assert content(filled) == before
+
+
+def test_those_who_have_it_open_go_on_with_what_was_restored(
+    filled: Memory, ana: ScopedMemory, backup: Path, db: Path
+) -> None:
+    before = content(filled)
+    with open_memory(db) as other:
+        ben = other.user("ben")
+        assert len(ana.recall("thing", limit=100)) == 50
+        # As many changes as bring the versions back to where they were: no cache may take them for those.
+        ana.forget_session("s1")
+        ben.remember("Ben likes milk")
+        assert len(ben.recall("What does Ben like?")) == 2
+        Memory.restore(backup, db, replace=True)
+        assert {hit.memory.text for hit in ben.recall("What does Ben like?")} == {"Ben likes tea"}
+        ben.remember("Ben likes beer")
+        assert {hit.memory.text for hit in filled.user("ben").recall("Ben")} == {
+            "Ben likes tea",
+            "Ben likes beer",
+        }
+        assert len(ana.recall("thing", limit=100)) == 50
+        ben.forget(ben.remember("Ben likes beer").memory_ids[0])
+        assert content(filled) == before
+        assert all(finding.ok for finding in other.operator.check())
+
+
+def test_versions_that_look_alike_after_a_restore_are_not_taken_for_the_same(
+    memory: Memory, db: Path, tmp_path: Path
+) -> None:
+    ana = memory.user("ana")
+    ana.remember("one")
+    memory.operator.backup(tmp_path / "b.db")
+    ana.remember("two")
+    assert {hit.memory.text for hit in ana.recall("one two")} == {"one", "two"}
+    Memory.restore(tmp_path / "b.db", db, replace=True)
+    with open_memory(db) as other:
+        other.user("ana").remember("three")  # the version that "two" had
+    assert {hit.memory.text for hit in ana.recall("one two three")} == {"one", "three"}
+
+
+def test_a_damaged_store_is_set_aside(backup: Path, tmp_path: Path) -> None:
+    place = tmp_path / "broken.db"
+    place.write_bytes(b"this is no database at all" * 1000)
+    done = Memory.restore(backup, place, replace=True)
+    assert done.set_aside is not None
+    assert Path(done.set_aside).read_bytes().startswith(b"this is no database")
+    with open_memory(place) as restored:
+        assert restored.operator.stats().memories == 51
+
+
+def test_a_store_with_damaged_pages_is_restored(filled: Memory, backup: Path, db: Path) -> None:
+    before = content(filled)
+    filled.close()
+    raw = bytearray(db.read_bytes())
+    for page in range(3, len(raw) // 4096):
+        raw[page * 4096 : page * 4096 + 100] = b"\xff" * 100
+    db.write_bytes(raw)
+    Memory.restore(backup, db, replace=True)
+    with open_memory(db) as restored:
+        assert content(restored) == before
+        assert restored.operator.check()[0].ok
+
+
+def replaced_by_others(path: Path) -> None:
+    path.unlink()
+    other_program(path)
+
+
+def newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def damage(path: Path) -> None:
+    raw = bytearray(path.read_bytes())
+    for page in range(4, len(raw) // 4096, 2):
+        raw[page * 4096 : page * 4096 + 100] = b"\xff" * 100
+    path.write_bytes(raw)
+
+
+BACKUPS: dict[str, tuple[Callable[[Path], object], type[MnemicError]]] = {
+    "missing": (lambda path: path.unlink(), InputError),
+    "a text file": (lambda path: path.write_text("notes"), StoreUnreadable),
+    "another program's": (replaced_by_others, StoreUnreadable),
+    "newer": (newer, StoreTooNew),
+    "damaged": (damage, StoreUnreadable),
+    "cut off": (lambda path: os.truncate(path, path.stat().st_size // 2), StoreUnreadable),
+}
+
+
+@pytest.mark.parametrize("name", BACKUPS)
+def test_a_backup_that_cant_be_used_changes_nothing(
+    filled: Memory, backup: Path, db: Path, name: str
+) -> None:
+    make, error = BACKUPS[name]
+    make(backup)
+    before = content(filled)
+    with pytest.raises(error):
+        Memory.restore(backup, db, replace=True)
+    assert content(filled) == before
+    assert sorted(path.name for path in db.parent.iterdir() if "restoring" in path.name) == []
+    filled.user("ana").remember("it works on")
+
+
+def test_another_programs_database_is_never_replaced(backup: Path, tmp_path: Path) -> None:
+    place = tmp_path / "theirs.db"
+    other_program(place)
+    before = place.read_bytes()
+    with pytest.raises(StoreUnreadable, match="another program"):
+        Memory.restore(backup, place, replace=True)
+    assert place.read_bytes() == before
+
+
+def test_a_store_that_stays_locked_is_not_waited_for_without_end(
+    filled: Memory, backup: Path, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemic.upkeep.restoring.BUSY_TIMEOUT_MS", 100)
+    filled.user("ben").remember("more")
+    before = content(filled)
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy):
+            Memory.restore(backup, db, replace=True)
+    assert content(filled) == before
+
+
+def test_a_backup_of_an_older_version_is_brought_up_to_date(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a newer version does with it: its migrations run on the copy, before it is put in place.
+    ran: list[object] = []
+    monkeypatch.setattr("mnemic.stores.database.HEAD", "0001x")
+    monkeypatch.setattr("mnemic.stores.database._upgrade", ran.append)
+    Memory.restore(backup, tmp_path / "new.db")
+    assert len(ran) == 1
+
+
+def test_the_embedder_of_a_restored_store_is_its_own(backup: Path, tmp_path: Path) -> None:
+    Memory.restore(backup, tmp_path / "new.db")
+    with (
+        Memory(tmp_path / "new.db", embedder=FakeEmbedder("other")) as memory,
+        pytest.raises(MnemicError, match="reembed"),
+    ):
+        memory.user("ana").recall("thing")
