@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,28 @@ def main() -> int:
     return int(bool(stale or failed))
 
 
-def pages() -> dict[str, str]:
+class Pages(Mapping[str, str]):
+    """The generated pages by name, each made when it is read: that of errors plays every bad input."""
+
+    def __init__(self) -> None:
+        self.makers: dict[str, Callable[[], str]] = {
+            "cli.md": cli_page,
+            "errors.md": errors_page,
+        }
+
+    def __getitem__(self, name: str) -> str:
+        return self.makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.makers)
+
+    def __len__(self) -> int:
+        return len(self.makers)
+
+
+def pages() -> Mapping[str, str]:
     """The generated pages by name."""
-    return {"cli.md": cli_page(), "errors.md": errors_page()}
+    return Pages()
 
 
 def up_to_date(name: str, text: str, check: bool) -> bool:
@@ -98,8 +118,13 @@ def cli_page() -> str:
     return "\n".join(lines)
 
 
+@cache
 def errors_page() -> str:
-    """Every error class with its code."""
+    """Every error class with its code, and every bad input with what comes of it."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from tests.bad_input import section
+
     lines = [
         "# Errors",
         "",
@@ -120,7 +145,7 @@ def errors_page() -> str:
         lines.append(
             f"| `{name}` | `{kind.code}` | {retry} | {inspect.cleandoc(kind.__doc__ or '')} |"
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *section(), ""])
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import weakref
 from collections.abc import Callable
 from time import monotonic
 
-from mnemic.errors import EmbedderError, EmbedderMismatch
+from mnemic.errors import EmbedderError, EmbedderMismatch, InputError
 from mnemic.forking import renew_in_child
+from mnemic.inputs import kind_of
 from mnemic.models.choose import choose_embedder
-from mnemic.models.embedder import Embedder
+from mnemic.models.embedder import Embedder, identity_of
 from mnemic.retrieval.cache import ResidentIndexes
 from mnemic.retrieval.recall import Reader
 from mnemic.settings import Settings, default_db
@@ -43,8 +44,16 @@ class Core:
         embedder: Embedder | None,
         settings: Settings,
     ) -> None:
-        self.embedder = embedder or choose_embedder(settings)
-        self.database = Database(backend_of(target or settings.db or default_db()))
+        if not isinstance(settings, Settings):
+            raise InputError(f"settings must be a `Settings`, not {kind_of(settings)}")
+        if embedder is not None and not callable(getattr(embedder, "embed", None)):
+            raise InputError(
+                f"an embedder has `name`, `dimensions` and `embed`; {kind_of(embedder)} doesn't"
+            )
+        self.embedder = choose_embedder(settings) if embedder is None else embedder
+        self.database = Database(
+            backend_of(settings.db or default_db() if target is None else target)
+        )
         self.store = Store(self.database)
         self.derived = DerivedRows(self.database)
         self.ledger = Ledger(self.database)
@@ -62,8 +71,7 @@ class Core:
         """What a write needs; a new store takes on the embedder, another's refuses it."""
         known = self._find_known()
         if known is None:
-            adopted = self.ledger.adopt(self.embedder.name, self.embedder.dimensions)
-            known = self._known = self._checked(adopted)
+            known = self._known = self._checked(self.ledger.adopt(*identity_of(self.embedder)))
         return self.writer_for(known)
 
     def reader(self) -> Reader | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from mnemic.core import Core
 from mnemic.errors import EmbedderError, InputError, StoreError
-from mnemic.inputs import read_name
+from mnemic.inputs import read_name, read_path
 from mnemic.models.embedder import Embedder
 from mnemic.records import (
     DEFAULT_TENANT,
@@ -38,9 +38,10 @@ from mnemic.retrieval.ask import read_question
 from mnemic.settings import Settings, default_db, from_environment
 from mnemic.stores import erasing
 from mnemic.stores.rows import SaidMessage, require_id, to_id
+from mnemic.timing import Timer
 from mnemic.upkeep.doctor import check
 from mnemic.upkeep.restoring import restore
-from mnemic.writing.messages import RememberInput
+from mnemic.writing.messages import RememberInput, read_input
 from mnemic.writing.passages import make_passage
 from mnemic.writing.reembed import reembed
 from mnemic.writing.remember import Writer
@@ -77,7 +78,8 @@ class Memory:
         Processes that have it open go on with what was restored. What was forgotten after the backup
         was taken is back. Raises `InputError` or `StoreError`, and then nothing was changed.
         """
-        return restore(backup, target or from_environment().db or default_db(), replace=replace)
+        place = from_environment().db or default_db() if target is None else target
+        return restore(backup, place, replace=replace)
 
     def user(self, name: str) -> ScopedMemory:
         """The memory of one user, which nobody else's handle can see."""
@@ -154,8 +156,10 @@ class ScopedMemory:
         and seen by the next `recall` of any process. Raises `InputError` or `IdConflict`, and then
         nothing was changed.
         """
-        writer = self._core.writer()
-        receipt = writer.remember(self.scope, said, session)
+        timer = Timer()
+        with timer.step("read"):
+            read = read_input(said, session, datetime.now(UTC))
+        receipt = self._core.writer().remember(self.scope, read, timer)
         # An embedder that has just failed isn't asked for others' vectors too.
         self._upkeep(heal=receipt.error is None)
         return receipt
@@ -308,7 +312,7 @@ class Operator:
 
         `replace` allows an older backup to be there. `progress(bytes, of)` is called now and then.
         """
-        file = Path(path)
+        file = Path(read_path(path, "a backup")).absolute()
         size = self._core.ledger.copy_to(file, replace, progress)
         return Backup(str(file), size)
 

@@ -13,12 +13,15 @@ An argument always wins over the environment. A setting nobody varies is a const
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mnemic.errors import InputError
 
 DEFAULT_RESIDENT_MB = 1024
+MAX_RESIDENT_MB = 100_000_000  # 100 TB: more than any machine has, less than any sum overflows at
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +35,48 @@ class Settings:
     embedder_key: str | None = None
     resident_mb: int = DEFAULT_RESIDENT_MB
 
+    def __post_init__(self) -> None:
+        for name in ("db", "user", "embedder_url", "embedder_model", "embedder_key"):
+            if getattr(self, name) is not None:
+                _check_text(getattr(self, name), name)
+        size: object = self.resident_mb
+        if type(size) is not int or not 1 <= size <= MAX_RESIDENT_MB:
+            raise InputError(
+                f"resident_mb must be a whole number of megabytes from 1 to {MAX_RESIDENT_MB:,}"
+            )
+
 
 def from_environment() -> Settings:
     """Read the settings from the environment; raises `InputError` where one can't be used."""
-    env = os.environ
-    resident = env.get("MNEMIC_RESIDENT_MB", str(DEFAULT_RESIDENT_MB))
-    if not resident.isdigit() or int(resident) < 1:
+    resident = _from("MNEMIC_RESIDENT_MB") or str(DEFAULT_RESIDENT_MB)
+    # Not `isdigit`, which takes "²" for a digit; nor more digits than `int` reads.
+    if not re.fullmatch("[0-9]{1,9}", resident) or not 1 <= int(resident) <= MAX_RESIDENT_MB:
         raise InputError(
-            f"MNEMIC_RESIDENT_MB must be a whole number of megabytes, not {resident!r}"
+            "MNEMIC_RESIDENT_MB must be a whole number of megabytes from 1 to"
+            f" {MAX_RESIDENT_MB:,}, not {resident[:20]!r}"
         )
     return Settings(
-        db=env.get("MNEMIC_DB") or None,
-        user=env.get("MNEMIC_USER") or None,
-        embedder_url=env.get("MNEMIC_EMBEDDER_URL") or None,
-        embedder_model=env.get("MNEMIC_EMBEDDER_MODEL") or None,
-        embedder_key=env.get("MNEMIC_EMBEDDER_KEY") or None,
+        db=_from("MNEMIC_DB"),
+        user=_from("MNEMIC_USER"),
+        embedder_url=_from("MNEMIC_EMBEDDER_URL"),
+        embedder_model=_from("MNEMIC_EMBEDDER_MODEL"),
+        embedder_key=_from("MNEMIC_EMBEDDER_KEY"),
         resident_mb=int(resident),
     )
+
+
+def _from(name: str) -> str | None:
+    """A variable of the environment; an empty one counts as none."""
+    value = os.environ.get(name) or None
+    return None if value is None else _check_text(value, name)
+
+
+def _check_text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise InputError(f"{name} is blank; set it to something, or leave it out")
+    return value
 
 
 def silence_libraries() -> None:

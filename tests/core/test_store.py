@@ -175,7 +175,7 @@ def test_a_folder_is_made_and_a_folder_is_no_file(tmp_path: Path) -> None:
         assert memory.operator.stats().messages == 0
     with pytest.raises(StoreError):
         open_new(tmp_path / "a")
-    with pytest.raises(StoreError, match="can't make the folder"):
+    with pytest.raises(StoreError, match="can't be opened"):
         open_new(tmp_path / "a" / "b" / "new.db" / "c.db")
 
 

@@ -52,8 +52,10 @@ MESSAGE = st.fixed_dictionaries(
         "role": st.sampled_from(["user", "assistant", "system", "tool"]),
         "name": NAME,
         "session": st.sampled_from(["s1", "s2", "漢 字"]),
-        "said_at": st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),
-        "expires_at": st.datetimes(datetime(2, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC)),
+        "said_at": st.datetimes(datetime(1000, 1, 2), datetime(3000, 12, 30), timezones=st.just(UTC)),
+        "expires_at": st.datetimes(
+            datetime(1000, 1, 2), datetime(3000, 12, 30), timezones=st.just(UTC)
+        ),
         "tags": st.lists(NAME, max_size=2),
         "metadata": st.dictionaries(TEXT, JSON, max_size=2),
         "tool_calls": st.lists(st.dictionaries(TEXT, JSON, max_size=2), max_size=2),

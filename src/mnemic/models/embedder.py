@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.errors import BadVector, EmbedderError, EmbedderUnavailable
+from mnemic.inputs import shown
 
 Vectors = NDArray[np.float32]
+
+MAX_NAME = 512
 
 
 class Embedder(Protocol):
@@ -47,6 +50,23 @@ class MeasuresText(Protocol):
         ...
 
 
+def identity_of(embedder: Embedder) -> tuple[str, int]:
+    """What a store remembers of an embedder: its name, and the length of its vectors.
+
+    Raises `EmbedderUnavailable` where it doesn't tell.
+    """
+    name, dimensions = embedder.name, embedder.dimensions
+    if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME:
+        raise EmbedderUnavailable(
+            f"an embedder's `name` is a text of 1 to {MAX_NAME} characters, not {shown(name)}"
+        )
+    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1:
+        raise EmbedderUnavailable(
+            f"{name} gives its `dimensions` as {shown(dimensions)}; they are a whole number from 1"
+        )
+    return name, dimensions
+
+
 def embed_checked(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """Embed, and refuse what isn't one finite unit vector a text (`BadVector`).
 
@@ -58,7 +78,7 @@ def embed_checked(embedder: Embedder, texts: Sequence[str]) -> Vectors:
         raise
     except Exception as error:
         raise EmbedderUnavailable(
-            f"{embedder.name} failed: {type(error).__name__}: {error}"
+            f"{embedder.name} failed: {type(error).__name__}: {shown(str(error))}"
         ) from error
     wanted = (len(texts), embedder.dimensions)
     if vectors.shape != wanted:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +30,9 @@ _GROUPED_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
+# Where many combining marks may stand in a row: they are neither letters nor spaces.
+_MARKS = re.compile(r"[^\w\s]{31}")
+_MOST_MARKS = 30
 _MAX_WORD = 64
 
 
@@ -57,13 +61,29 @@ def count_terms(text: str) -> TermCounts:
     )
 
 
+def compose(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    """Bring a text into a normal form of Unicode.
+
+    Of a run of combining marks the first 30 count: no language has more, and sorting a run takes
+    quadratic time.
+    """
+    if _MARKS.search(text):
+        kept, run = [], 0
+        for character in text:
+            run = run + 1 if unicodedata.combining(character) else 0
+            if run <= _MOST_MARKS:
+                kept.append(character)
+        text = "".join(kept)
+    return unicodedata.normalize(form, text)
+
+
 def iter_terms(text: str) -> Iterator[str]:
     """Yield the terms of a text in order, stop words left out.
 
     >>> list(iter_terms("She's paying invoice INV-2031 in Lisbon"))
     ['pay', 'invoic', 'inv-2031', 'inv', '2031', 'lisbon']
     """
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+    folded = compose(text, "NFKC").casefold().replace("\u2019", "'")
     for match in _WORD.finditer(folded):
         yield from _terms_of(match.group()[:_MAX_WORD])
 

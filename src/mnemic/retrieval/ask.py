@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from mnemic.errors import InputError
-from mnemic.inputs import read_json, read_name, read_tags, read_text, read_time
+from mnemic.inputs import (
+    ANY_YEAR,
+    kind_of,
+    read_json,
+    read_name,
+    read_tags,
+    read_text,
+    read_time,
+    shown,
+)
 from mnemic.records import KINDS
 from mnemic.retrieval.recall import Question
 
 MAX_QUESTION = 100_000
 MAX_LIMIT = 10_000
 MAX_BUDGET = 10_000_000
+MAX_KINDS = 64
 
 
 def read_question(text: Any, given: Mapping[str, Any]) -> Question:
     """Check a question and what narrows it, by the names of `recall`; raises `InputError`."""
     diversity, session = given["diversity"], given["in_session"]
     if not isinstance(text, str):
-        raise InputError(f"a question is a string, not {type(text).__name__}")
+        raise InputError(f"a question is a string, not {kind_of(text)}")
     if not text.strip():
-        raise InputError("the question is empty; to see everything, list the memories")
-    if isinstance(diversity, bool) or not isinstance(diversity, int | float):
-        raise InputError("diversity is a number from 0 to 1")
-    if not 0 <= diversity <= 1:
-        raise InputError(f"diversity is a number from 0 to 1, not {diversity}")
+        raise InputError("the question is empty or blank; to see everything, list the memories")
+    number = isinstance(diversity, int | float) and not isinstance(diversity, bool)
+    if not number or not 0 <= diversity <= 1:
+        raise InputError(f"diversity is a number from 0 to 1, not {shown(diversity)}")
     return Question(
         text=read_text(text, "the question", MAX_QUESTION),
         at=_moment(given["at"], "at") or datetime.now(UTC),
@@ -43,31 +53,31 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
 
 
 def _moment(value: Any, what: str) -> datetime | None:
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        # Its own zone says what "yesterday" means to the one who asks.
-        read_time(value, what)
+    if value is None:
+        return None
+    moment = read_time(value, what, ANY_YEAR)
+    # Its own zone says what "yesterday" means to the one who asks.
+    if isinstance(value, datetime):
         return value
-    if isinstance(value, str):
-        read_time(value, what)
-        return datetime.fromisoformat(value.strip())
-    return None if value is None else read_time(value, what)
+    return datetime.fromisoformat(value.strip()) if isinstance(value, str) else moment
 
 
 def _whole(value: Any, what: str, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{what} is a whole number, not {type(value).__name__}")
+        raise InputError(f"{what} is a whole number, not {shown(value)}")
     if not 1 <= value <= most:
-        raise InputError(f"{what} must be from 1 to {most:,}, not {value}")
+        raise InputError(f"{what} must be from 1 to {most:,}, not {shown(value)}")
     return value
 
 
 def _kinds(kinds: Any) -> Sequence[Any] | None:
     if kinds is None:
         return None
-    if not isinstance(kinds, Iterable):
-        raise InputError(f"kinds are some of {', '.join(KINDS)}")
-    named = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    unknown = [kind for kind in named if kind not in KINDS]
+    if isinstance(kinds, bytes | bytearray | Mapping) or not isinstance(kinds, Iterable):
+        raise InputError(f"kinds must be some of {', '.join(KINDS)}, not {shown(kinds)}")
+    # Naming one twice says nothing new, so there is no need to read on for ever.
+    named = (kinds,) if isinstance(kinds, str) else tuple(islice(kinds, MAX_KINDS))
+    unknown = [kind for kind in named if not isinstance(kind, str) or kind not in KINDS]
     if unknown:
-        raise InputError(f"unknown kind {unknown[0]!r}; known are {', '.join(KINDS)}")
+        raise InputError(f"kinds must be some of {', '.join(KINDS)}, not {shown(unknown[0])}")
     return named

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, insert, select
 from uuid_utils import uuid7
 
 from mnemic.errors import IdConflict
+from mnemic.inputs import shown
 from mnemic.records import Scope, Skipped
 from mnemic.stores import schema
 from mnemic.stores.making import message_row, record_row, term_row
@@ -265,9 +266,9 @@ def _not_yet_known(
         elif known == item.digest:
             done.skipped.append(Skipped(item.message.id, "same id and content"))
         else:
-            where = f"session {place[0]!r}" if place[0] else "the messages without a session"
+            where = f"session {shown(place[0])}" if place[0] else "the messages without a session"
             raise IdConflict(
-                f"message id {place[1]!r} is in use in {where} for another content;"
+                f"message id {shown(place[1])} is in use in {where} for another content;"
                 " give the new message an id of its own, or forget the old one first",
                 item.message.id,
             )

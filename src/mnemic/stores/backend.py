@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from mnemic.errors import MnemicError
 
@@ -27,10 +26,6 @@ class Backend(Protocol):
 
     def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
         """Connect for a write that takes the lock at its first statement."""
-        ...
-
-    def roll_back(self, driver: DBAPIConnection) -> None:
-        """End what a connection may have left open, if it isn't closed."""
         ...
 
     def settle(self, engine: Engine) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, Pool
@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from mnemic.errors import InputError, StoreBusy, StoreClosed, StoreTooNew, StoreUnreadable
 from mnemic.forking import watch
+from mnemic.inputs import read_path, shown
 from mnemic.stores.backend import BEGIN, Backend
 from mnemic.stores.gate import Gate
 from mnemic.stores.sqlite import SqliteBackend, sqlite_path
@@ -32,10 +33,12 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 def backend_of(target: str | os.PathLike[str]) -> Backend:
     """Choose the backend that a path or URL names; raises `InputError` for an unknown kind."""
-    path = sqlite_path(target)
+    read = read_path(target, "a database")
+    path = sqlite_path(read)
     if path is None:
+        kind = read.partition(":")[0]  # the rest may hold a password
         raise InputError(
-            f"{os.fspath(target)!r} names no database that this version opens;"
+            f"a {shown(kind)} URL names no database that this version opens;"
             " give a file's path or sqlite:///life.db"
         )
     if not path.name or path.name.startswith(":"):
@@ -124,7 +127,8 @@ class Database:
             # Where an interrupt (Ctrl-C) broke off the ending of this thread's last write, it is ended now.
             left = getattr(self._mine, "writing", None)
             if left is not None:
-                self.backend.roll_back(left)
+                with suppress(engine.dialect.loaded_dbapi.Error):
+                    left.rollback()
             try:
                 with self.backend.begin_write(engine, durable=durable) as connection:
                     self._mine.writing = connection.connection.dbapi_connection
@@ -188,8 +192,12 @@ class Database:
         if not connection.dialect.has_table(connection, "alembic_version"):
             return None
         found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-        revision = None if found is None else str(found)
-        if revision is not None and revision > HEAD:
+        if not found:
+            raise StoreUnreadable(
+                f"{self.backend.url} has lost its schema's number; restore a backup"
+            )
+        revision = str(found)
+        if revision > HEAD:
             raise StoreTooNew(
                 f"{self.backend.url} was written by a newer Mnemic (its schema is {revision},"
                 f" this version knows {HEAD}); upgrade with: pip install -U mnemic"
@@ -201,8 +209,14 @@ def _upgrade(connection: Connection) -> None:
     """Run the migrations that are missing, in the caller's transaction."""
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise StoreUnreadable(
+            f"no version of Mnemic makes such a schema ({shown(str(error))}); restore a backup"
+        ) from error

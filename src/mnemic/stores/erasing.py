@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
 
 from mnemic.errors import AmbiguousMessage
+from mnemic.inputs import shown
 from mnemic.records import Message, Scope
 from mnemic.stores import schema
 from mnemic.stores.appending import IN_CHUNK, set_version, take_version
@@ -56,9 +57,9 @@ def messages_named(
     rows = connection.execute(select(schema.messages.c.id, schema.messages.c.session).where(*where))
     found = {str(row.session): bytes(row.id) for row in rows}
     if len(found) > 1:
-        sessions = ", ".join(repr(name) for name in sorted(found)[:5])
+        sessions = ", ".join(shown(name) for name in sorted(found)[:3])
         raise AmbiguousMessage(
-            f"message id {message_id!r} is in use in several sessions ({sessions});"
+            f"message id {shown(message_id)} is in use in several sessions ({sessions});"
             " name the session as well"
         )
     return list(found.values())

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.errors import InputError
+from mnemic.inputs import shown
 from mnemic.records import Change, MemoryRecord, Message, Skipped
 
 T = TypeVar("T")
@@ -160,7 +161,7 @@ def require_id(text: str) -> bytes:
     """`to_id`, or `InputError`."""
     raw = to_id(text)
     if raw is None:
-        raise InputError(f"{text!r} is not a memory id; `recall` and `list` show them")
+        raise InputError(f"{shown(text)} is not a memory id; `recall` and `list` show them")
     return raw
 
 

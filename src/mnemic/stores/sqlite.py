@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -51,6 +52,11 @@ _FULL = {
     sqlite3.SQLITE_IOERR_SHMSIZE,
     sqlite3.SQLITE_IOERR_SHMOPEN,
 }
+# What the system says, as SQLite would.
+_LIKE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", -1)), sqlite3.SQLITE_FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), sqlite3.SQLITE_READONLY),
+}
 _SHOWN_PATH = 120
 
 
@@ -58,7 +64,7 @@ class SqliteBackend:
     """One SQLite file in WAL mode."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.expanduser().absolute()
+        self.path = path.absolute()
         self.url = f"sqlite:///{self.path}"
         self._key: Key | None = None
 
@@ -67,7 +73,7 @@ class SqliteBackend:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"can't make the folder {self.path.parent}: {error}") from error
+            raise explain(error, self.path) from error
         engine = create_engine(
             URL.create("sqlite", database=str(self.path)),
             connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
@@ -83,10 +89,6 @@ class SqliteBackend:
     def begin_write(self, engine: Engine, *, durable: bool) -> Connection:
         """Connect for a write: it begins by taking the lock, and its commit fsyncs if `durable`."""
         return engine.connect().execution_options(**{BEGIN: _WRITES[durable]})
-
-    def roll_back(self, driver: DBAPIConnection) -> None:
-        """End what a connection may have left open, if it isn't closed."""
-        _on_close(driver, None)
 
     def settle(self, engine: Engine) -> None:
         """Put a file that is ours into WAL mode, where it stays; no transaction may be open."""
@@ -155,18 +157,17 @@ class SqliteBackend:
 
     def copy_to(self, engine: Engine, path: Path, replace: bool, progress: Progress | None) -> int:
         """Write a copy of one moment of the store to a file; returns its size in bytes."""
-        path = path.expanduser().absolute()
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file in it")
-        if path.exists():
-            self._check_replaceable(path, replace)
         try:
+            if path.is_dir():
+                raise InputError(f"{path} is a folder; name a file in it")
+            if path.exists():
+                self._check_replaceable(path, replace)
             path.parent.mkdir(parents=True, exist_ok=True)
             with engine.connect() as connection:
                 driver: Any = connection.connection.dbapi_connection
                 return write_copy(driver, self.path, path, progress)
-        except OSError as error:
-            raise StoreError(f"can't write {path}: {error.strerror or error}") from error
+        except (OSError, sqlite3.Error) as error:
+            raise explain(error, path) from error
 
     def _check_replaceable(self, path: Path, replace: bool) -> None:
         if path.samefile(self.path):
@@ -195,42 +196,44 @@ class SqliteBackend:
 
     def explain(self, error: BaseException) -> MnemicError | None:
         """Turn a driver's error into one of ours; None where it isn't a known one."""
-        if not isinstance(error, sqlite3.Error):
-            return None
-        full = getattr(error, "sqlite_errorcode", 0)
-        code = full & 0xFF
-        path = str(self.path)
-        if len(path) > _SHOWN_PATH:
-            path = f"...{path[-_SHOWN_PATH:]}"
-        if code in _BUSY:
-            return StoreBusy(
-                f"another process kept {path} locked for over {BUSY_TIMEOUT_MS / 1000:g} s; try again"
-            )
-        if code in _NOT_OURS:
-            return StoreUnreadable(
-                f"{path} is not an SQLite database, or is damaged ({error});"
-                " name another file, or restore a backup"
-            )
-        if code in _FULL or full in _FULL:
-            return StoreFull(
-                f"no room to write {path}: the disk is full, or a quota is used up ({error});"
-                " make room and try again"
-            )
-        folder = os.path.dirname(self.path)
-        shut = os.path.isdir(folder) and not os.access(folder, os.W_OK)
-        if code == sqlite3.SQLITE_READONLY or (code == sqlite3.SQLITE_CANTOPEN and shut):
-            return StoreReadOnly(
-                f"{path} can't be written to ({error});"
-                " make the file and its folder writable, or name another file"
-            )
-        if code == sqlite3.SQLITE_CANTOPEN:
-            return StoreError(
-                f"{path} can't be opened ({error}); it has to be a file that this user may"
-                " read, in a folder that this user may write to"
-            )
-        return StoreError(
-            f"{path}: {error}; look it over with `mnemic doctor`, or restore a backup"
+        return explain(error, self.path) if isinstance(error, sqlite3.Error) else None
+
+
+def explain(error: sqlite3.Error | OSError, path: Path) -> MnemicError:
+    """What SQLite, or the system, says of a file, as an error of ours that says what to do."""
+    says: object = error
+    if isinstance(error, OSError):
+        code, says = _LIKE.get(error.errno or 0, sqlite3.SQLITE_CANTOPEN), error.strerror or error
+    else:
+        code = getattr(error, "sqlite_errorcode", 0)
+    kinds = {code, code & 0xFF}
+    name = str(path) if len(str(path)) <= _SHOWN_PATH else f"...{str(path)[-_SHOWN_PATH:]}"
+    if kinds & _BUSY:
+        return StoreBusy(
+            f"another process kept {name} locked for over {BUSY_TIMEOUT_MS / 1000:g} s; try again"
         )
+    if kinds & _NOT_OURS:
+        return StoreUnreadable(
+            f"{name} is not an SQLite database, or is damaged ({says});"
+            " name another file, or restore a backup"
+        )
+    if kinds & _FULL:
+        return StoreFull(
+            f"no room to write {name}: the disk is full, or a quota is used up ({says});"
+            " make room and try again"
+        )
+    shut = path.parent.is_dir() and not os.access(path.parent, os.W_OK)
+    if sqlite3.SQLITE_READONLY in kinds or (sqlite3.SQLITE_CANTOPEN in kinds and shut):
+        return StoreReadOnly(
+            f"{name} can't be written to ({says});"
+            " make the file and its folder writable, or name another file"
+        )
+    if sqlite3.SQLITE_CANTOPEN in kinds:
+        return StoreError(
+            f"{name} can't be opened ({says}); it has to be a file that this user may"
+            " read, in a folder that this user may write to"
+        )
+    return StoreError(f"{name}: {says}; look it over with `mnemic doctor`, or restore a backup")
 
 
 def sqlite_path(target: str | os.PathLike[str]) -> Path | None:

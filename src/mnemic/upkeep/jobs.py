@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnemic.errors import BadVector, EmbedderError
+from mnemic.errors import BadVector, EmbedderError, StoreFull
 from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import SCRUB
 from mnemic.writing.forget import Eraser
@@ -31,12 +31,15 @@ class Worker:
         taken = [job for job in jobs if self.outbox.take(job)]
         if not taken:
             return
-        clean = eraser.rewrite()
+        try:
+            why = None if eraser.rewrite() else "a reader holds the file"
+        except StoreFull as error:
+            why = error.code
         for job in taken:
-            if clean:
+            if why is None:
                 self.outbox.finish(job.scope_key, job.id)
             else:
-                self.outbox.put_back(job, "a reader holds the file")
+                self.outbox.put_back(job, why)
 
     def embed(self, writer: Writer) -> None:
         """Make the vectors that a writer which died, or a failing model, left undone.

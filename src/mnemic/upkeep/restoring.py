@@ -13,12 +13,19 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnemic.errors import InputError, StoreError, StoreUnreadable
+from mnemic.errors import InputError, StoreUnreadable
+from mnemic.inputs import read_path, shown
 from mnemic.records import Restored, StoreStats
 from mnemic.stores.copies import overwrite, remove, set_aside, whose, write_copy
 from mnemic.stores.database import Database
 from mnemic.stores.ledger import Ledger
-from mnemic.stores.sqlite import APPLICATION_ID, BUSY_TIMEOUT_MS, SqliteBackend, sqlite_path
+from mnemic.stores.sqlite import (
+    APPLICATION_ID,
+    BUSY_TIMEOUT_MS,
+    SqliteBackend,
+    explain,
+    sqlite_path,
+)
 
 
 def restore(
@@ -26,12 +33,13 @@ def restore(
 ) -> Restored:
     """Put a backup in a store's place, whole or not at all."""
     source, place = _file_of(backup, "backup"), _file_of(target, "target")
-    if not source.is_file():
-        raise InputError(f"there is no backup at {source}")
-    if place.exists() and place.stat().st_size and not replace:
-        raise InputError(f"there is a store at {place}; say that it be replaced, or name another")
-    backend = SqliteBackend(place)
     try:
+        if not source.is_file():
+            raise InputError(f"there is no backup at {shown(str(source))}")
+        if place.exists() and place.stat().st_size and not replace:
+            raise InputError(
+                f"there is a store at {place}; say that it be replaced, or name another"
+            )
         _check_marks(source, place)
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f"{place.name}.restoring")
@@ -41,17 +49,17 @@ def restore(
         finally:
             remove(part)
     except (sqlite3.Error, OSError) as error:
-        raise backend.explain(error) or StoreError(f"can't restore {place}: {error}") from error
+        raise explain(error, place) from error
     return Restored(
         str(place), stats.messages, stats.memories, None if aside is None else str(aside)
     )
 
 
 def _file_of(target: str | os.PathLike[str], what: str) -> Path:
-    path = sqlite_path(target)
+    path = sqlite_path(read_path(target, f"a {what}"))
     if path is None:
-        raise InputError(f"the {what} has to be a file's path, not {os.fspath(target)!r}")
-    return path.expanduser().absolute()
+        raise InputError(f"the {what} has to be a file, not another database's URL")
+    return path.absolute()
 
 
 def _check_marks(source: Path, place: Path) -> None:

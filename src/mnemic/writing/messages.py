@@ -15,7 +15,7 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 from mnemic.errors import InputError
-from mnemic.inputs import read_json, read_name, read_tags, read_text, read_time
+from mnemic.inputs import kind_of, read_json, read_name, read_tags, read_text, read_time, shown
 from mnemic.records import Message, Role
 
 MAX_MESSAGES = 100_000
@@ -49,13 +49,13 @@ def read_input(
     items: Iterable[Any]
     if isinstance(given, str | Mapping | Message):
         items = (given,)
-    elif isinstance(given, Iterable) and not isinstance(given, bytes | bytearray):
+    elif isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | set | frozenset):
         items = given
     else:
         raise InputError(
             "remember takes a string, a message such as"
-            ' {"role": "user", "content": "..."}, or a list of them,'
-            f" not {type(given).__name__}"
+            ' {"role": "user", "content": "..."}, or a list of them in the order in which they were'
+            f" said, not {kind_of(given)}"
         )
     read: list[tuple[Message, bool]] = []
     for number, item in enumerate(items):
@@ -64,8 +64,8 @@ def read_input(
         try:
             read.append(_read_message(item, place, now))
         except InputError as error:
-            where = f"message {number}: " if number or not isinstance(given, str | Mapping) else ""
-            raise InputError(f"{where}{error}") from None
+            single = isinstance(given, str | Mapping | Message)
+            raise InputError(f"{'' if single else f'message {number}: '}{error}") from None
     return read
 
 
@@ -82,22 +82,23 @@ def _read_message(item: Any, session: str | None, now: datetime) -> tuple[Messag
     elif isinstance(item, Message):
         item = _as_mapping(item)
     elif not isinstance(item, Mapping):
-        raise InputError(f"a message is a string or a mapping, not {type(item).__name__}")
-    unknown = sorted(str(key) for key in item.keys() - _OURS - _CARRIED)
+        raise InputError(f"a message is a string or a mapping, not {kind_of(item)}")
+    unknown = item.keys() - _OURS - _CARRIED
     if unknown:
         raise InputError(
-            f"unknown field {', '.join(map(repr, unknown))}; a message has"
+            f"unknown field {min(map(shown, unknown))}; a message has"
             f" {', '.join(sorted(_OURS))}; put anything else into metadata"
         )
     role = item.get("role", "user")
-    if role not in _ROLES:
-        raise InputError(f"unknown role {role!r}; known are {', '.join(_ROLES)}")
+    known = isinstance(role, str) and role in _ROLES
+    if not known:
+        raise InputError(f"the role must be one of {', '.join(_ROLES)}, not {shown(role)}")
     extra = {key: item[key] for key in _CARRIED if item.get(key) is not None}
     content, parts = _read_content(item.get("content"))
     if parts:
         extra["parts"] = parts
     if not content.strip() and not extra:
-        raise InputError("the content is empty; there is nothing to remember")
+        raise InputError("the content is empty or blank; there is nothing to remember")
     given_id = item.get("id")
     if item.get("session") is not None:
         session = read_name(item["session"], "session")
@@ -127,6 +128,11 @@ def content_of(message: Message) -> str | list[Any]:
 
 
 def _as_mapping(message: Message) -> dict[str, Any]:
+    extra: Any = message.extra
+    if not isinstance(extra, Mapping) or not isinstance(extra.get("parts", []), list):
+        raise InputError("a Message's extra is a mapping, and its parts a list")
+    if not isinstance(message.content, str):
+        raise InputError(f"a Message's content is a string, not {kind_of(message.content)}")
     return {
         "role": message.role,
         "content": content_of(message),
@@ -137,7 +143,7 @@ def _as_mapping(message: Message) -> dict[str, Any]:
         "expires_at": message.expires_at,
         "tags": message.tags,
         "metadata": message.metadata,
-        **{key: value for key, value in message.extra.items() if key in _CARRIED},
+        **{key: value for key, value in extra.items() if key in _CARRIED},
     }
 
 
@@ -148,7 +154,7 @@ def _read_content(content: Any) -> tuple[str, list[Any]]:
     if isinstance(content, str):
         return read_text(content, "content"), []
     if not isinstance(content, Sequence) or isinstance(content, bytes | bytearray):
-        raise InputError(f"content is a string or a list of parts, not {type(content).__name__}")
+        raise InputError(f"content is a string or a list of parts, not {kind_of(content)}")
     texts: list[str] = []
     others: list[Any] = []
     for part in content:
@@ -161,5 +167,5 @@ def _read_content(content: Any) -> tuple[str, list[Any]]:
         else:
             others.append(dict(part))
     if not all(isinstance(text, str) for text in texts):
-        raise InputError('a text part has its text under "text"')
+        raise InputError('a text part must have its text under "text"')
     return read_text("\n".join(texts), "content"), others

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import cast
 
 from mnemic.errors import EmbedderError
 from mnemic.models.embedder import MeasuresText
-from mnemic.models.terms import TERMS_VERSION, count_terms
+from mnemic.models.terms import TERMS_VERSION, compose, count_terms
 from mnemic.records import MemoryRecord, Message
 from mnemic.stores.rows import NewPassage
 
@@ -24,7 +23,10 @@ from mnemic.stores.rows import NewPassage
 FALLBACK_CHARACTERS = 600
 
 # Ends of sentences: a line break, or a stop with what closes it, before white space.
-_SENTENCE_END = re.compile(r"\n+|[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]+\s*")
+# Possessive, and only from a run's first stop on: a text of stops alone must not take quadratic time.
+_SENTENCE_END = re.compile(
+    r"\n+|(?<![.!?\u2026])[.!?\u2026]++[\"'\u201d\u2019)\]]*+\s+|[\u3002\uff01\uff1f]+\s*"
+)
 _SPACE = re.compile(r"\s+")
 # Stops, and quotation marks but for those behind a number (5' and 5" are feet and inches).
 _WORD_EDGE = re.compile(
@@ -162,6 +164,6 @@ def normalise(text: str) -> str:
     >>> normalise("You moved?") == normalise("You moved.")
     False
     """
-    folded = unicodedata.normalize("NFC", text).casefold().replace("\u2019", "'")
+    folded = compose(text, "NFC").casefold().replace("\u2019", "'")
     spaced = _SPACE.sub(" ", _WORD_EDGE.sub("", f" {folded} ")).strip()
     return spaced or folded

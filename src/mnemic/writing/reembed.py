@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mnemic.errors import StoreBusy
-from mnemic.models.embedder import Embedder
+from mnemic.models.embedder import Embedder, identity_of
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
 from mnemic.writing.mend import fill_vectors
@@ -24,10 +24,10 @@ def reembed(
     """Make every vector anew and switch over; returns the embedder as known, and how many were made."""
     current = ledger.embedder()
     if current is None:
-        return ledger.adopt(embedder.name, embedder.dimensions), 0
-    if (current.name, current.dimensions) == (embedder.name, embedder.dimensions):
+        return ledger.adopt(*identity_of(embedder)), 0
+    if (current.name, current.dimensions) == identity_of(embedder):
         return current, _fill(ledger, writer_for(current), progress, 0)
-    target = ledger.start_move(embedder.name, embedder.dimensions)
+    target = ledger.start_move(*identity_of(embedder))
     writer = writer_for(target)
     made = 0
     for _ in range(MAX_ROUNDS):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from mnemic.errors import BadVector, EmbedderError, StoreError
 from mnemic.models.embedder import Embedder, embed_checked
@@ -20,7 +19,7 @@ from mnemic.stores.outbox import Job, Outbox
 from mnemic.stores.rows import Appended, NewMessage, chunks, from_id, pack_vectors
 from mnemic.stores.store import Store
 from mnemic.timing import Timer
-from mnemic.writing.messages import RememberInput, digest_of, read_input
+from mnemic.writing.messages import digest_of
 from mnemic.writing.passages import passages_of, text_to_embed
 
 # Vectors are committed in batches of this many, so that a long import can be taken up again.
@@ -37,11 +36,9 @@ class Writer:
     embedder: Embedder
     known: KnownEmbedder
 
-    def remember(self, scope: Scope, given: RememberInput, session: str | None) -> Receipt:
-        """Commit what was said, then its vectors."""
-        timer = Timer()
+    def remember(self, scope: Scope, read: Sequence[tuple[Message, bool]], timer: Timer) -> Receipt:
+        """Commit messages that were read, each with whether its id was given; then their vectors."""
         with timer.step("read"):
-            read = read_input(given, session, datetime.now(UTC))
             new = [self.prepare(message, id_given) for message, id_given in read]
         return self.commit(scope, new, timer)
 
