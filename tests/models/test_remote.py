@@ -3,94 +3,92 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mnemic import BadVector, EmbedderUnavailable, InputError, Memory
+from mnemic import BadVector, Embedder, EmbedderUnavailable, InputError, Memory
 from mnemic.models import remote
 from mnemic.models.minilm import MiniLM
 from mnemic.models.remote import RemoteEmbedder
-
-Answer = tuple[int, bytes, dict[str, str]]
-
+from mnemic.testing import EmbedderContract, FakeEmbedder, Reply, ScriptedServer
 
 MODEL = MiniLM()
+DOWN = Reply(status=500, retry_after=0)
 
 
-class Server:
-    """Serves `/v1/embeddings`; `faults` are answered first, one a request."""
+class Doubled:
+    """A server's model, whose vectors are twice as long as ours must be."""
 
-    def __init__(self) -> None:
-        self.model = MODEL
-        self.faults: list[Answer] = []
-        self.requests: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.shape: Callable[[list[dict[str, Any]]], Any] = lambda rows: {"data": rows}
-        outer = self
+    name = "doubled"
+    dimensions = MODEL.dimensions
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.requests.append(body)
-                outer.keys.append(self.headers.get("Authorization"))
-                status, content, headers = outer.answer(body)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def answer(self, body: dict[str, Any]) -> Answer:
-        if self.faults:
-            return self.faults.pop(0)
-        vectors = self.model.embed(body["input"])
-        rows = [{"index": i, "embedding": (2 * v).tolist()} for i, v in enumerate(vectors)]
-        # The order of rows is theirs to choose; `index` says which is which.
-        return 200, json.dumps(self.shape(rows[::-1])).encode(), {}
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return 2 * MODEL.embed(texts)
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    serving = Server()
-    yield serving
-    serving.http.shutdown()
-    serving.http.server_close()
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer(embedder=Doubled()) as serving:
+        yield serving
 
 
 @pytest.fixture
-def embedder(server: Server) -> Iterator[RemoteEmbedder]:
+def embedder(server: ScriptedServer) -> Iterator[RemoteEmbedder]:
     made = RemoteEmbedder(server.url, "minilm", key="secret")
     yield made
     made.close()
 
 
+class TestContract(EmbedderContract):
+    elsewhere = False  # the server is in this process
+
+    @pytest.fixture(autouse=True)
+    def serve(self) -> Iterator[None]:
+        with ScriptedServer(embedder=FakeEmbedder()) as serving:
+            self.made = RemoteEmbedder(serving.url, "fake")
+            yield
+            self.made.close()
+
+    def embedder(self) -> Embedder:
+        return self.made
+
+
+def data(rows: Any) -> Reply:
+    """A server's answer with such rows, whatever was asked."""
+    return Reply(body=json.dumps({"data": rows}).encode())
+
+
+def rows_of(*vectors: Sequence[float]) -> list[dict[str, Any]]:
+    return [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+
+
 def test_a_remote_model_gives_its_vectors_as_unit_rows_in_order(
-    server: Server, embedder: RemoteEmbedder
+    server: ScriptedServer, embedder: RemoteEmbedder
 ) -> None:
     texts = [f"sentence number {n}" for n in range(remote.BATCH + 3)]
     vectors = embedder.embed(texts)
-    assert np.allclose(vectors, server.model.embed(texts), atol=1e-5)
+    assert np.allclose(vectors, MODEL.embed(texts), atol=1e-5)
     assert embedder.dimensions == 384
-    assert [len(request["input"]) for request in server.requests] == [remote.BATCH, 3]
-    assert set(server.keys) == {"Bearer secret"}
+    bodies = [request.body or {} for request in server.requests]
+    assert [len(body["input"]) for body in bodies] == [remote.BATCH, 3]
+    assert {body["model"] for body in bodies} == {"minilm"}
+    assert {request.headers["authorization"] for request in server.requests} == {"Bearer secret"}
+
+
+def test_the_index_says_which_row_is_whose(
+    server: ScriptedServer, embedder: RemoteEmbedder
+) -> None:
+    server.spoil(data(rows_of([0, 0, 1], [0, 1, 0], [1, 0, 0])[::-1]))
+    assert embedder.embed(["a", "b", "c"]).tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]
 
 
 def test_a_store_works_on_a_remote_model(
-    server: Server, embedder: RemoteEmbedder, tmp_path: Path
+    server: ScriptedServer, embedder: RemoteEmbedder, tmp_path: Path
 ) -> None:
     with Memory(tmp_path / "life.db", embedder=embedder) as memory:
         ana = memory.user("ana")
@@ -100,52 +98,70 @@ def test_a_store_works_on_a_remote_model(
         assert memory.operator.stats().embedder == "openai-compatible/minilm"
 
 
-def test_a_busy_server_is_asked_again(server: Server, embedder: RemoteEmbedder) -> None:
-    server.faults = [(429, b"slow down", {"Retry-After": "0"}), (503, b"", {"Retry-After": "0"})]
+def test_a_busy_server_is_asked_again(server: ScriptedServer, embedder: RemoteEmbedder) -> None:
+    server.spoil(Reply("slow down", status=429, retry_after=0), Reply(status=503, retry_after=0))
     assert embedder.embed(["hello"]).shape == (1, 384)
     assert len(server.requests) == 3
 
 
-def test_asking_again_ends(server: Server, embedder: RemoteEmbedder) -> None:
-    server.faults = [(500, b"broken", {"Retry-After": "0"})] * 20
-    with pytest.raises(EmbedderUnavailable, match="HTTP 500: broken"):
+def test_asking_again_ends(server: ScriptedServer, embedder: RemoteEmbedder) -> None:
+    server.spoil(*[Reply("broken", status=500, retry_after=0)] * 20)
+    with pytest.raises(EmbedderUnavailable, match=r"HTTP 500: .*broken"):
         embedder.embed(["hello"])
     assert len(server.requests) == remote.TRIES
 
 
-def test_a_refusal_is_not_asked_again(server: Server, embedder: RemoteEmbedder) -> None:
-    server.faults = [(401, b"no such key", {})] * 2
+def test_a_refusal_is_not_asked_again(server: ScriptedServer, embedder: RemoteEmbedder) -> None:
+    server.spoil(*[Reply("no such key", status=401)] * 2)
     with pytest.raises(EmbedderUnavailable, match="401"):
         embedder.embed(["hello"])
     assert len(server.requests) == 1
 
 
+FULL = rows_of([1.0] * 384, [2.0] * 384)
+
+
 @pytest.mark.parametrize(
-    "shape",
+    "answer",
     [
-        lambda rows: {"data": rows[:-1]},
-        lambda rows: {"data": [{"index": 0} for _ in rows]},
-        lambda rows: [],
-        lambda rows: {"data": [{**row, "embedding": [float("nan")] * 384} for row in rows]},
-        lambda rows: {"data": [{**row, "embedding": [0.0] * 384} for row in rows]},
-        lambda rows: {"data": [{**row, "embedding": ["x"] * 384} for row in rows]},
+        data(FULL[:-1]),
+        data([{"index": 0} for _ in FULL]),
+        Reply(body=b"[]"),
+        data([{**row, "embedding": [float("nan")] * 384} for row in FULL]),
+        data([{**row, "embedding": [0.0] * 384} for row in FULL]),
+        data([{**row, "embedding": ["x"] * 384} for row in FULL]),
+        data(rows_of([1.0] * 384, [1.0] * 100)),
+        data(rows_of([1.0] * 100, [1.0] * 100)),
     ],
-    ids=["too few", "no embedding", "no data", "not finite", "zero", "text"],
+    ids=["too few", "no embedding", "no data", "not finite", "zero", "text", "ragged", "short"],
 )
 def test_an_answer_that_is_no_vector_is_refused(
-    server: Server, embedder: RemoteEmbedder, shape: Callable[[Any], Any]
+    server: ScriptedServer, embedder: RemoteEmbedder, answer: Reply
 ) -> None:
     assert embedder.dimensions == 384
-    server.shape = shape
+    server.spoil(answer)
     with pytest.raises(BadVector):
         embedder.embed(["hello", "there"])
 
 
-def test_a_vector_of_another_size_is_refused(server: Server, embedder: RemoteEmbedder) -> None:
-    assert embedder.dimensions == 384
-    server.shape = lambda rows: {"data": [{**r, "embedding": r["embedding"][:100]} for r in rows]}
-    with pytest.raises(BadVector):
+@pytest.mark.parametrize(
+    "broken",
+    [Reply(drop=True), Reply(half=True), Reply(body=b'{"data": [{"ind'), Reply(body=b"<html>")],
+    ids=["dropped", "half", "half a JSON", "no JSON"],
+)
+def test_a_broken_answer_is_asked_for_again(
+    server: ScriptedServer,
+    embedder: RemoteEmbedder,
+    broken: Reply,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "MAX_WAIT_S", 0.0)
+    server.spoil(broken, broken)
+    assert embedder.embed(["hello"]).shape == (1, 384)
+    server.spoil(*[broken] * remote.TRIES)
+    with pytest.raises(EmbedderUnavailable, match=r"127\.0\.0\.1"):
         embedder.embed(["hello"])
+    assert len(server.requests) == 3 + remote.TRIES
 
 
 def test_nobody_there_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,9 +170,9 @@ def test_nobody_there_is_said_clearly(monkeypatch: pytest.MonkeyPatch) -> None:
         RemoteEmbedder("http://127.0.0.1:9/v1", "m").embed(["hello"])
 
 
-def test_words_are_kept_while_the_server_is_down(server: Server, tmp_path: Path) -> None:
+def test_words_are_kept_while_the_server_is_down(server: ScriptedServer, tmp_path: Path) -> None:
     embedder = RemoteEmbedder(server.url, "minilm", dimensions=384)
-    server.faults = [(500, b"", {"Retry-After": "0"})] * remote.TRIES
+    server.spoil(*[DOWN] * remote.TRIES)
     with Memory(tmp_path / "life.db", embedder=embedder) as memory:
         receipt = memory.user("ana").remember("I moved to Lisbon.")
         assert receipt.state == "committed"
@@ -167,12 +183,12 @@ def test_words_are_kept_while_the_server_is_down(server: Server, tmp_path: Path)
 
 
 def test_a_question_is_answered_by_words_while_the_server_is_down(
-    server: Server, tmp_path: Path
+    server: ScriptedServer, tmp_path: Path
 ) -> None:
     embedder = RemoteEmbedder(server.url, "minilm", dimensions=384)
     with Memory(tmp_path / "life.db", embedder=embedder) as memory:
         memory.user("ana").remember(["The cat sleeps all day.", "I moved to Lisbon."])
-        server.faults = [(500, b"", {"Retry-After": "0"})] * remote.TRIES
+        server.spoil(*[DOWN] * remote.TRIES)
         found = memory.user("ana").recall("Lisbon")
         assert found[0].memory.text == "I moved to Lisbon."
         assert "HTTP 500" in str(found.error)
@@ -181,10 +197,12 @@ def test_a_question_is_answered_by_words_while_the_server_is_down(
 
 
 def test_words_are_kept_though_the_server_was_away_from_the_start(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Memory(tmp_path / "life.db", embedder=RemoteEmbedder(server.url, "minilm")) as memory:
+    there = RemoteEmbedder(server.url, "minilm")
+    with Memory(tmp_path / "life.db", embedder=there) as memory:
         memory.user("ana").remember("The cat sleeps all day.")
+    there.close()
     monkeypatch.setattr(remote, "MAX_WAIT_S", 0.0)
     away = RemoteEmbedder("http://127.0.0.1:9/v1", "minilm")
     with Memory(tmp_path / "life.db", embedder=away) as memory:
