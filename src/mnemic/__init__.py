@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnemic.aio import AsyncMemory, AsyncScopedMemory
     from mnemic.errors import (
         AmbiguousMessage,
         BadVector,
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "mnemic.memory": ("Memory", "ScopedMemory"),
+    "mnemic.aio": ("AsyncMemory", "AsyncScopedMemory"),
     "mnemic.models.embedder": ("Embedder",),
     "mnemic.records": (
         "Change",
@@ -95,6 +97,8 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "AmbiguousMessage",
+    "AsyncMemory",
+    "AsyncScopedMemory",
     "BadVector",
     "Change",
     "Embedder",

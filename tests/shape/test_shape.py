@@ -43,6 +43,8 @@ HEAVY = ("numpy", "onnxruntime", "sqlalchemy", "typer", "rich", "tokenizers", "a
 
 PUBLIC = {
     "AmbiguousMessage",
+    "AsyncMemory",
+    "AsyncScopedMemory",
     "BadVector",
     "Change",
     "Embedder",
