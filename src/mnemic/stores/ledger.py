@@ -6,10 +6,11 @@ It sees ids, states and counts, never text: no column that holds any is named he
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, select
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from mnemic.errors import EmbedderMismatch
 from mnemic.records import Scope, ScopeStats, StoreStats
@@ -75,6 +76,22 @@ class Ledger:
             remember_known(connection, CURRENT, target)
             connection.execute(delete(schema.meta).where(schema.meta.c.key == NEXT))
             return True
+
+    def renumber(self, known: KnownEmbedder) -> None:
+        """Let the embedder go by a number that others know it by; a move under way is given up."""
+        vectors = schema.vectors
+        with self.database.write() as connection:
+            current, target = find_known(connection, CURRENT), find_known(connection, NEXT)
+            if current is None:
+                remember_known(connection, CURRENT, known)  # nothing was ever written
+            if current in (None, known) or replace(current, number=known.number) != known:
+                return
+            if target is not None:
+                _drop_vectors(connection, target)
+                connection.execute(delete(schema.meta).where(schema.meta.c.key == NEXT))
+            mine = vectors.c.embedder == current.number
+            connection.execute(update(vectors).where(mine).values(embedder=known.number))
+            remember_known(connection, CURRENT, known)
 
     # --- counts --------------------------------------------------------------------------------
 

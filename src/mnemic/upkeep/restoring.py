@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mnemic.errors import InputError, StoreUnreadable
+from mnemic.errors import InputError, StoreError, StoreUnreadable
 from mnemic.inputs import read_path, shown
 from mnemic.records import Restored, StoreStats
 from mnemic.stores.copies import overwrite, remove, set_aside, whose, write_copy
 from mnemic.stores.database import Database
+from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.sqlite import (
     APPLICATION_ID,
@@ -44,7 +45,7 @@ def restore(
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f"{place.name}.restoring")
         try:
-            stats = _prepared(source, part)
+            stats = _prepared(source, part, _embedder_of(place))
             aside = _put(part, place)
         finally:
             remove(part)
@@ -72,7 +73,20 @@ def _check_marks(source: Path, place: Path) -> None:
             raise StoreUnreadable(f"{place} belongs to another program; name another file")
 
 
-def _prepared(source: Path, part: Path) -> StoreStats:
+def _embedder_of(place: Path) -> KnownEmbedder | None:
+    """The embedder that those know who have the store open; None where there is no store to read."""
+    if not place.exists() or whose(place, APPLICATION_ID) != "ours":
+        return None
+    with suppress(StoreError):
+        database = Database(SqliteBackend(place))
+        try:
+            return Ledger(database).embedder()
+        finally:
+            database.close()
+    return None
+
+
+def _prepared(source: Path, part: Path, known: KnownEmbedder | None) -> StoreStats:
     """A copy of the backup beside the store: of this version's schema, intact, and a new epoch."""
     remove(part)
     with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as connection:
@@ -83,6 +97,8 @@ def _prepared(source: Path, part: Path) -> StoreStats:
         ledger = Ledger(database)
         if damage := ledger.damage():
             raise StoreUnreadable(f"{source} is damaged ({damage[0]}); restore an older backup")
+        if known is not None:
+            ledger.renumber(known)
         ledger.begin_epoch(secrets.token_hex(8))
         return ledger.stats()
     finally:
