@@ -317,7 +317,8 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing_and_a_usable_memory(
                 interrupted += 1
             except AssertionError as error:
                 # SQLAlchemy's, where an interrupt fell between two steps of its ending a transaction.
-                assert isinstance(error.__context__, KeyboardInterrupt)
+                if not isinstance(error.__context__, KeyboardInterrupt):
+                    raise
                 interrupted += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)

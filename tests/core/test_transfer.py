@@ -52,7 +52,9 @@ MESSAGE = st.fixed_dictionaries(
         "role": st.sampled_from(["user", "assistant", "system", "tool"]),
         "name": NAME,
         "session": st.sampled_from(["s1", "s2", "漢 字"]),
-        "said_at": st.datetimes(datetime(1000, 1, 2), datetime(3000, 12, 30), timezones=st.just(UTC)),
+        "said_at": st.datetimes(
+            datetime(1000, 1, 2), datetime(3000, 12, 30), timezones=st.just(UTC)
+        ),
         "expires_at": st.datetimes(
             datetime(1000, 1, 2), datetime(3000, 12, 30), timezones=st.just(UTC)
         ),

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from mnemic.errors import InputError
+from mnemic.inputs import shown
 
 _CHUNK = 1 << 20
 # An element of an array, or a line, that is longer than this is refused rather than read into memory.
-MAX_ELEMENT = 256 << 20
+MAX_ELEMENT = 64 << 20
 _OF_NUMBERS = "0123456789.eE+-"
 _NOT_SPACE = re.compile(r"\S")
 
@@ -29,7 +30,7 @@ def open_text(path: Path) -> Iterator[TextIO]:
         with path.open("rb") as probe:
             zipped = probe.read(2) == b"\x1f\x8b"
     except OSError as error:
-        raise InputError(f"can't read {path}: {error.strerror or error}") from None
+        raise InputError(f"can't read {shown(str(path))}: {error.strerror or error}") from None
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(path.open("rb"))
         if zipped:
@@ -37,7 +38,13 @@ def open_text(path: Path) -> Iterator[TextIO]:
         try:
             yield io.TextIOWrapper(raw, encoding="utf-8-sig")
         except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is not UTF-8 text, or is cut off: {error}") from None
+            raise InputError(
+                f"{shown(path.name)} is not UTF-8 text, or is cut off: {error}"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"can't read on in {shown(path.name)}: {error.strerror or error}"
+            ) from None
 
 
 def iter_json(handle: TextIO, where: str) -> Iterator[tuple[int, Any]]:
@@ -65,6 +72,11 @@ def iter_json(handle: TextIO, where: str) -> Iterator[tuple[int, Any]]:
         stream.at += stream.comma
 
 
+def _said(error: Exception) -> str:
+    """What a decoder says, without advice to programmers."""
+    return str(error).partition(";")[0][:120]
+
+
 class _Stream:
     """Text that is read as far as is needed, and the place in it."""
 
@@ -83,6 +95,7 @@ class _Stream:
             if rest is not None:
                 self.at = rest.start()
                 return rest.group()
+            self.at = len(self.text)  # blanks aren't kept, however many there are
             if not self._more():
                 return ""
 
@@ -91,9 +104,9 @@ class _Stream:
         while True:
             try:
                 value, end = self.decoder.raw_decode(self.text, self.at)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # ValueError: thousands of digits, too
                 if self.ended or len(self.text) - self.at > MAX_ELEMENT:
-                    raise InputError(f"{what} is no JSON, or is cut off: {error}") from None
+                    raise InputError(f"{what} is no JSON, or is cut off: {_said(error)}") from None
             else:
                 # A number at the end of what was read may go on.
                 if self.ended or (end < len(self.text) and self.text[end] not in _OF_NUMBERS):

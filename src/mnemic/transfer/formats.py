@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mnemic.errors import InputError
+from mnemic.inputs import shown
 from mnemic.transfer.files import iter_json, open_text
 
 
@@ -44,8 +45,8 @@ class _Seen:
 
 def read_items(path: Path, form: str) -> Iterator[Item]:
     """Read a file in one of `FORMATS`, a piece at a time."""
-    if form not in FORMATS:
-        raise InputError(f"unknown format {form!r}; known are {', '.join(FORMATS)}")
+    if not isinstance(form, str) or form not in FORMATS:
+        raise InputError(f"unknown format {shown(form)}; known are {', '.join(FORMATS)}")
     with open_text(path) as handle:
         for number, value in iter_json(handle, path.name):
             where = f"{path.name}, element {number}"
@@ -63,7 +64,7 @@ def _jsonl(value: Any, number: int, where: str) -> Iterator[Item]:
             )
         return
     if kind != "message":
-        raise InputError(f"{where}: unknown line type {kind!r}")
+        raise InputError(f"{where}: unknown line type {shown(kind)}; known are mnemic, message")
     message = {key: line[key] for key in line.keys() - {"type", "memories", "recorded_at", "user"}}
     memories = line.get("memories")
     if memories is not None and not (
@@ -87,7 +88,7 @@ def _openai(value: Any, number: int, where: str) -> Iterator[Item]:
             yield Item(place, None, said)
 
 
-_LOCOMO_SESSION = re.compile(r"session_(\d+)")
+_LOCOMO_SESSION = re.compile(r"session_(\d{1,9})", re.ASCII)
 _LOCOMO_TIME = "%I:%M %p on %d %B, %Y"
 
 
@@ -163,7 +164,7 @@ def _parse(text: str, form: str, where: str) -> datetime:
     try:
         return datetime.strptime(text, form).replace(tzinfo=UTC)
     except ValueError:
-        raise InputError(f"{where}: {text!r} is no time such as this format has") from None
+        raise InputError(f"{where}: {shown(text)} is no time such as this format has") from None
 
 
 def _mapping(value: Any, where: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +12,8 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, get_args
 
-from mnemic.errors import IdConflict, InputError
-from mnemic.inputs import read_name, read_time
+from mnemic.errors import IdConflict, InputError, MnemicError
+from mnemic.inputs import read_name, read_path, read_time, shown
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import MemoryRecord, Message, Status
 from mnemic.stores.rows import Appended, NewMessage, NewPassage, from_id, require_id
@@ -41,7 +42,7 @@ class ImportReport:
 
 def import_file(
     memory: Memory,
-    path: Path,
+    path: str | os.PathLike[str],
     form: str = "jsonl",
     *,
     user: str | None = None,
@@ -54,7 +55,7 @@ def import_file(
     `user`, or any handle as `into`, takes all of it; `fallback_user` takes what names no user.
 
     What was imported before is skipped, so that a run that broke off is simply run again.
-    Raises `InputError` naming the place in the file; what came before it is kept.
+    Raises `InputError` naming the place in the file, and how many messages before it are kept.
     """
     report = ImportReport()
 
@@ -69,10 +70,29 @@ def import_file(
         except InputError as error:
             raise InputError(f"{item.where}: {error}") from None
 
+    file = Path(read_path(path, "a file to import"))
+    try:
+        _import_all(memory, into, groupby(read_items(file, form), owner), report, progress)
+    except MnemicError as error:
+        kept = report.messages + report.there_already
+        if kept:
+            says = f"{kept:,} messages before it are kept; run it again once this is mended"
+            error.args = (f"{error} ({says})", *error.args[1:])
+        raise
+    return report
+
+
+def _import_all(
+    memory: Memory,
+    into: ScopedMemory | None,
+    by_owner: Iterable[tuple[str, Iterable[Item]]],
+    report: ImportReport,
+    progress: Callable[[ImportReport], None] | None,
+) -> None:
     # While batches are embedded, and their vectors committed, the next is read and committed.
     with ThreadPoolExecutor(EMBEDDING) as pool:
         embedding: deque[Future[str | None]] = deque()
-        for name, items in groupby(read_items(path, form), owner):
+        for name, items in by_owner:
             if name not in report.users:
                 report.users.append(name)
             handle = into or memory.user(name)
@@ -84,7 +104,6 @@ def import_file(
                 embedding.append(pool.submit(writer.embed, handle.scope, done, Timer()))
                 if progress is not None:
                     progress(report)
-    return report
 
 
 def _append(
@@ -140,7 +159,7 @@ def _kept(message: Message, memory: Any) -> MemoryRecord:
     key = from_id(require_id(memory.get("id")))
     status = memory.get("status", "current")
     if status not in get_args(Status):
-        raise InputError(f"unknown status {status!r}")
+        raise InputError(f"unknown status {shown(status)}; known are {', '.join(get_args(Status))}")
 
     def moment(name: str) -> datetime | None:
         return None if memory.get(name) is None else read_time(memory[name], name)
