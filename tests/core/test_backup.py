@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -136,17 +137,42 @@ def test_a_store_is_not_copied_onto_itself(filled: Memory, db: Path) -> None:
 def test_a_backup_that_broke_off_leaves_nothing_under_its_name(
     filled: Memory, tmp_path: Path
 ) -> None:
-    part = tmp_path / "b.db.part"
-    part.write_text("left by one that was killed")
+    def parts() -> set[str]:
+        return {path.name for path in tmp_path.glob("*.part*")}
+
+    for number in ("4194999", "9" * 30):
+        (tmp_path / f"b.db.part-{number}-1").write_text("left by one that was killed")
+    other = tmp_path / "b.db.part-notes"
+    other.write_text("somebody's own")
     filled.operator.backup(tmp_path / "b.db")
-    assert not part.exists()
+    assert parts() == {"b.db.part-notes"}
 
     def stop(size: int, of: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, MnemicError)):
         filled.operator.backup(tmp_path / "c.db", stop)
-    assert not part.exists()
+    assert parts() == {"b.db.part-notes"}
+
+
+def test_many_back_up_to_one_place_and_restore_at_once(
+    filled: Memory, db: Path, tmp_path: Path
+) -> None:
+    filled.operator.backup(tmp_path / "b.db")
+    before = content(filled)
+
+    def work(number: int) -> None:
+        if number % 2:
+            filled.operator.backup(tmp_path / "b.db", replace=True)
+        else:
+            Memory.restore(tmp_path / "b.db", db, replace=True)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(24)))
+    assert content(filled) == before
+    assert not [
+        path.name for path in tmp_path.iterdir() if "-" in path.name.partition(".db")[2][5:]
+    ]
 
 
 def test_restore_to_a_new_place(filled: Memory, backup: Path, tmp_path: Path) -> None:

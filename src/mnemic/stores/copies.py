@@ -10,12 +10,16 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Literal
 
 # Between two looks at how far a copy has come, in steps of SQLite's machine.
 _STEPS = 20_000
+# A copy that was begun so many seconds ago was left by a process that was killed.
+_OLD = 3_600.0
+_numbers = count(1)
 
 Progress = Callable[[int, int], None]
 
@@ -34,12 +38,37 @@ def whose(path: Path, mark: int) -> Literal["ours", "empty", "theirs", "unreadab
     return "empty" if not tables else "ours" if found == mark else "theirs"
 
 
+def beside(path: Path, mark: str) -> Path:
+    """A name beside a file for a copy of one's own; what killed processes left there is removed."""
+    start = f"{path.name}.{mark}-"
+    for left in path.parent.iterdir():
+        if left.name.startswith(start) and _is_left(left, left.name[len(start) :]):
+            with suppress(FileNotFoundError):
+                left.unlink()
+    return path.with_name(f"{start}{os.getpid()}-{next(_numbers)}")
+
+
+def _is_left(path: Path, name: str) -> bool:
+    """Whether the process that a file is named after has ended."""
+    digits = name.partition("-")[0]
+    if not digits.isdecimal() or int(digits) == os.getpid():
+        return False
+    if os.name == "nt":  # where asking after a process would end it
+        return time() - path.stat().st_mtime > _OLD
+    try:
+        os.kill(int(digits), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def write_copy(
     driver: sqlite3.Connection, source: Path, path: Path, progress: Progress | None
 ) -> int:
     """Write what a connection sees to a file, whole or not at all; returns its size in bytes."""
-    part = path.with_name(f"{path.name}.part")
-    remove(part)
+    part = beside(path, "part")
     total = source.stat().st_size
     if progress is not None:
         driver.set_progress_handler(lambda: progress(_size(part), total), _STEPS)

@@ -16,7 +16,7 @@ from pathlib import Path
 from mnemic.errors import InputError, StoreError, StoreUnreadable
 from mnemic.inputs import read_path, shown
 from mnemic.records import Restored, StoreStats
-from mnemic.stores.copies import overwrite, remove, set_aside, whose, write_copy
+from mnemic.stores.copies import beside, overwrite, remove, set_aside, whose, write_copy
 from mnemic.stores.database import Database
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
@@ -43,7 +43,7 @@ def restore(
             )
         _check_marks(source, place)
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = place.with_name(f"{place.name}.restoring")
+        part = beside(place, "restoring")
         try:
             stats = _prepared(source, part, _embedder_of(place))
             aside = _put(part, place)
@@ -88,7 +88,6 @@ def _embedder_of(place: Path) -> KnownEmbedder | None:
 
 def _prepared(source: Path, part: Path, known: KnownEmbedder | None) -> StoreStats:
     """A copy of the backup beside the store: of this version's schema, intact, and a new epoch."""
-    remove(part)
     with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as connection:
         connection.isolation_level = None
         write_copy(connection, source, part, None)
