@@ -77,10 +77,12 @@ class Database:
         """Give back every connection, once calls under way are done. Closing twice does nothing."""
         self._gate.shut(PATIENCE)
         engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.dispose()
-            self.backend.closed()
-        self._gate.open()
+        try:
+            if engine is not None:
+                engine.dispose()
+                self.backend.closed()
+        finally:
+            self._gate.open()
 
     def before_fork(self) -> None:
         """Close the connections, which must not cross a fork, once calls under way are done."""
@@ -93,13 +95,15 @@ class Database:
         """Let calls go on, over connections of their own."""
         if child:
             self._gate, self._mine = Gate(), threading.local()
-        if self._idle and self._engine is not None:
-            self.backend.opened()
-        elif child and self._engine is not None:
-            # A call was under way through it all. Its connection must not even be closed here.
-            _abandoned.append(self._engine.pool)
-            self._engine = None
-        self._gate.open()
+        try:
+            if self._idle and self._engine is not None:
+                self.backend.opened()
+            elif child and self._engine is not None:
+                # A call was under way through it all. Its connection must not even be closed here.
+                _abandoned.append(self._engine.pool)
+                self._engine = None
+        finally:
+            self._gate.open()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

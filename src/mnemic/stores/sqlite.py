@@ -99,7 +99,8 @@ class SqliteBackend:
 
     def opened(self) -> None:
         """Take note that connections are, or may be, open."""
-        self._key = opened(self.path)
+        with suppress(FileNotFoundError):  # after a fork, should somebody have removed it
+            self._key = opened(self.path)
 
     def closed(self) -> None:
         """Take note that all connections are closed."""
@@ -152,7 +153,8 @@ class SqliteBackend:
 
     def holds(self, probes: Sequence[bytes]) -> bool:
         """Tell whether any of the byte strings stands anywhere in the file."""
-        assert self._key is not None  # settled when it was opened
+        if self._key is None:
+            raise StoreError(f"{self.path} is gone; was it removed?")
         return holds_any(self.path, self._key, probes)
 
     def copy_to(self, engine: Engine, path: Path, replace: bool, progress: Progress | None) -> int:
