@@ -543,7 +543,7 @@ class Blind(Ledger):
     def truncate_log(self) -> bool:
         return True
 
-    def holds(self, probes: Sequence[bytes]) -> bool:
+    def left_over(self, texts: Sequence[bytes]) -> bool:
         return False
 
 

@@ -60,8 +60,8 @@ class Backend(Protocol):
         """Write everything anew without what was deleted."""
         ...
 
-    def holds(self, probes: Sequence[bytes]) -> bool:
-        """Tell whether any of the byte strings is left."""
+    def left_over(self, texts: Sequence[bytes]) -> bool:
+        """Tell whether a piece of any of the texts is left where no row is."""
         ...
 
     def copy_to(

@@ -19,20 +19,23 @@ from mnemic.stores.appending import IN_CHUNK, set_version, take_version
 from mnemic.stores.making import record_row, term_row
 from mnemic.stores.rows import NewPassage, chunks, message_from_row
 
-_PROBE_BYTES = 24
-# More pieces than this are not looked for: the file is written anew.
-MAX_PROBES = 16_384
+# More bytes of text than this are not looked for: the file is written anew.
+MAX_SOUGHT = 400_000
 # Ids, tags and metadata are looked for from this many bytes on.
 LEAST_OTHER = 12
 
 
 @dataclass(slots=True)
 class Erased:
-    """What one transaction took away; `probes` are pieces of its text to look for in the files."""
+    """What one transaction took away.
+
+    `texts` is what is to be looked for in the files, of `size` bytes; over `MAX_SOUGHT` it isn't all.
+    """
 
     messages: int = 0
     memories: int = 0
-    probes: list[bytes] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    size: int = 0
     reworded: list[bytes] = field(default_factory=list)
     job: bytes | None = None
 
@@ -86,7 +89,7 @@ def erase_messages(
     erased = Erased()
     affected: set[bytes] = set()
     for some in chunks(messages, IN_CHUNK):
-        _probe_messages(
+        _note_messages(
             connection,
             erased,
             schema.messages.c.scope == scope.key,
@@ -126,8 +129,8 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
             schema.records.c.scope == scope.key
         )
     ).all()
-    _probe_messages(connection, erased, schema.messages.c.scope == scope.key)
-    _probe(erased, (row.text for row in records))
+    _note_messages(connection, erased, schema.messages.c.scope == scope.key)
+    _note(erased, (row.text for row in records))
     erased.memories = len(records)
     for table in (schema.records, schema.support, schema.terms, schema.vectors, schema.sessions):
         connection.execute(delete(table).where(table.c.scope == scope.key))
@@ -245,30 +248,24 @@ def _drop_empty_sessions(connection: Connection, scope: Scope, erased: Erased) -
     filled = select(schema.messages.c.session).where(schema.messages.c.scope == scope.key)
     empty = (schema.sessions.c.scope == scope.key, schema.sessions.c.session.not_in(filled))
     names = connection.execute(select(schema.sessions.c.session).where(*empty)).scalars().all()
-    _probe(erased, names, LEAST_OTHER)
+    _note(erased, names, LEAST_OTHER)
     connection.execute(delete(schema.sessions).where(*empty))
 
 
-def _probe(erased: Erased, texts: Iterable[str | None], least: int = 1) -> None:
-    """Note pieces of the texts, so that a look at the files can tell whether any is left.
+def _note(erased: Erased, texts: Iterable[str | None], least: int = 1) -> None:
+    """Note what the texts were, so that a look at the files can tell whether any is left.
 
-    Shorter texts than `least` bytes are left out: they stand all over a file. One piece more than
-    `MAX_PROBES` says that there were too many to look for.
+    Texts shorter than `least` bytes are left out: they stand all over a file.
     """
     for text in texts:
         raw = (text or "").encode()
-        if len(raw) < least:
-            continue
-        for at in range(0, max(1, len(raw) - _PROBE_BYTES + 1), _PROBE_BYTES):
-            if len(erased.probes) > MAX_PROBES:
-                return
-            piece = raw[at : at + _PROBE_BYTES]
-            if piece:
-                erased.probes.append(piece)
+        if len(raw) >= least and erased.size <= MAX_SOUGHT:
+            erased.texts.append(raw)
+            erased.size += len(raw)
 
 
-def _probe_messages(connection: Connection, erased: Erased, *where: ColumnElement[bool]) -> None:
-    """Note pieces of what messages said, and of their ids and what they carried."""
+def _note_messages(connection: Connection, erased: Erased, *where: ColumnElement[bool]) -> None:
+    """Note what messages said, their ids and what they carried."""
     columns = schema.messages.c
     rows = connection.execute(
         select(
@@ -276,5 +273,5 @@ def _probe_messages(connection: Connection, erased: Erased, *where: ColumnElemen
         ).where(*where)
     )
     for content, *others in rows:
-        _probe(erased, (content,))
-        _probe(erased, others, LEAST_OTHER)
+        _note(erased, (content,))
+        _note(erased, others, LEAST_OTHER)

@@ -145,10 +145,10 @@ class Ledger:
         with self.database.using() as engine:
             return self.database.backend.rewrite(engine)
 
-    def holds(self, probes: Sequence[bytes]) -> bool:
-        """Tell whether any of the byte strings is left in the file."""
+    def left_over(self, texts: Sequence[bytes]) -> bool:
+        """Tell whether a piece of any of the texts is left in the file where no row is."""
         with self.database.using():
-            return self.database.backend.holds(probes)
+            return self.database.backend.left_over(texts)
 
     def copy_to(
         self, path: Path, replace: bool, progress: Callable[[int, int], None] | None

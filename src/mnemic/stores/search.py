@@ -1,19 +1,24 @@
-"""Looking for byte strings in a file that a database has open, in one pass and bounded memory."""
+"""Looking for what erasures left in a file that a database has open, in one pass and bounded memory."""
 
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 _CHUNK = 8 << 20
-_KEY = 8
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-_SHIFT = np.uint64(44)
+# The shortest piece of a text that is told from chance.
+_PIECE = 12
+
+_MAGIC = b"SQLite format 3\0"
+_FILE_HEADER = 100
+# Kind of a page, place of its first free block (passed over), number of cells, where these begin.
+_PAGE_HEADER = struct.Struct(">BxxHH")
+# Where the list of cells begins in a page, by its kind; other pages have no gap.
+_CELLS_AT = {2: 12, 5: 12, 10: 8, 13: 8}
 
 # POSIX drops a process's locks on a file when it closes any descriptor of it, SQLite's among them. So
 # the descriptor that we read by is shared by all who have the file open, and closed after the last.
@@ -63,51 +68,48 @@ def closed(key: Key) -> None:
                 os.close(file.reader)
 
 
-def holds_any(path: Path, key: Key, probes: Sequence[bytes]) -> bool:
-    """Tell whether any of the probes, each of at least 8 bytes or looked for singly, is in the file."""
-    short = [probe for probe in probes if len(probe) < _KEY]
-    long = {probe for probe in probes if len(probe) >= _KEY}
-    most = max((len(probe) for probe in probes), default=0)
-    table = _table(long)
-    for chunk in _chunks(path, key, most):
-        if any(probe in chunk for probe in short):
+def left_over(path: Path, key: Key, texts: Sequence[bytes]) -> bool:
+    """Tell whether a piece of any of the texts is left in the file where no row is.
+
+    With `secure_delete` SQLite zeroes the rows and the pages that it frees, but not what stays behind
+    when it moves rows between pages. That lies in one place: in a page's gap between the list of
+    its cells and the cells (sqlite.org/fileformat2.html, "B-tree Pages").
+    """
+    short = {text for text in texts if len(text) < _PIECE}
+    pieces = {text[at : at + _PIECE] for text in texts for at in range(len(text) - _PIECE + 1)}
+    for gap in _gaps(path, key):
+        if any(text in gap for text in short):
             return True
-        if long and _in_chunk(chunk, long, table):
+        if any(gap[at : at + _PIECE] in pieces for at in range(len(gap) - _PIECE + 1)):
             return True
     return False
 
 
-def _table(probes: set[bytes]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """A set of 2^20 flags over mixed keys, which rules nearly every place of a file out at once."""
-    table = np.zeros(1 << 20, dtype=np.bool_)
-    keys = np.frombuffer(b"".join(probe[:_KEY] for probe in probes), dtype="<u8")
-    table[(keys * _MIX) >> _SHIFT] = True
-    return table
+def _gaps(path: Path, key: Key) -> Iterator[bytes]:
+    """The gap of each page, without zeros at its ends: all but a few are empty."""
+    size, header = 0, _FILE_HEADER
+    for chunk in _chunks(path, key):
+        size = size or _page_size(chunk)
+        for page in range(0, len(chunk) - size + 1, size):
+            kind, cells, content = _PAGE_HEADER.unpack_from(chunk, page + header)
+            if kind in _CELLS_AT:
+                first = page + header + _CELLS_AT[kind] + 2 * cells
+                yield chunk[first : page + (content or size)].strip(b"\0")
+            header = 0
 
 
-def _in_chunk(
-    chunk: bytes, probes: set[bytes], table: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> bool:
-    lengths = {len(probe) for probe in probes}  # nearly always one: pieces are cut alike
-    for offset in range(_KEY):
-        count = (len(chunk) - offset) // _KEY
-        if count <= 0:
-            continue
-        words = np.frombuffer(chunk, dtype="<u8", count=count, offset=offset)
-        for place in np.flatnonzero(table[(words * _MIX) >> _SHIFT]):
-            at = offset + int(place) * _KEY
-            if any(chunk[at : at + length] in probes for length in lengths):
-                return True
-    return False
+def _page_size(chunk: bytes) -> int:
+    size = int.from_bytes(chunk[16:18])
+    return 65_536 if size == 1 else size
 
 
-def _chunks(path: Path, key: Key, overlap: int) -> Iterator[bytes]:
-    """The file in pieces, each with the beginning of the next."""
+def _chunks(path: Path, key: Key) -> Iterator[bytes]:
+    """The file in pieces of whole pages."""
     with _lock:
         file, at = _open[key], 0
         if file.reader is None:
             file.reader = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        while chunk := _read(file.reader, at, _CHUNK + overlap):
+        while chunk := _read(file.reader, at, _CHUNK):
             yield chunk
             at += _CHUNK
 

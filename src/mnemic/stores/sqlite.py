@@ -25,7 +25,7 @@ from mnemic.errors import (
 )
 from mnemic.stores.backend import BEGIN
 from mnemic.stores.copies import Progress, whose, write_copy
-from mnemic.stores.search import Key, closed, holds_any, opened
+from mnemic.stores.search import Key, closed, left_over, opened
 
 APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
 BUSY_TIMEOUT_MS = 10_000
@@ -151,11 +151,11 @@ class SqliteBackend:
                 return False
         return self.truncate_log(engine)
 
-    def holds(self, probes: Sequence[bytes]) -> bool:
-        """Tell whether any of the byte strings stands anywhere in the file."""
+    def left_over(self, texts: Sequence[bytes]) -> bool:
+        """Tell whether a piece of any of the texts is left in the file where no row is."""
         if self._key is None:
             raise StoreError(f"{self.path} is gone; was it removed?")
-        return holds_any(self.path, self._key, probes)
+        return left_over(self.path, self._key, texts)
 
     def copy_to(self, engine: Engine, path: Path, replace: bool, progress: Progress | None) -> int:
         """Write a copy of one moment of the store to a file; returns its size in bytes."""

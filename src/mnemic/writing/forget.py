@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
 from mnemic.errors import StoreFull
 from mnemic.records import Erasure, Scope
-from mnemic.stores.erasing import MAX_PROBES, Erased
+from mnemic.stores.erasing import MAX_SOUGHT, Erased
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import Store
@@ -29,7 +29,7 @@ class Eraser:
         rows_ms = (perf_counter() - start) * 1000
         if not erased.messages and not erased.memories:
             return Erasure("absent", timings_ms={"rows": rows_ms})
-        clean = self._scrub(erased.probes)
+        clean = self._scrub(erased)
         if clean and erased.job is not None:
             self.outbox.finish(scope.key, erased.job)
         spent = {"rows": rows_ms, "bytes": (perf_counter() - start) * 1000 - rows_ms}
@@ -40,17 +40,17 @@ class Eraser:
         # Where a reader stands in the way, writing the file anew would be for nothing.
         return self.ledger.truncate_log() and self.ledger.rewrite()
 
-    def _scrub(self, probes: Sequence[bytes]) -> bool:
+    def _scrub(self, erased: Erased) -> bool:
         try:
-            return self._are_gone(probes)
+            return self._are_gone(erased)
         except StoreFull:
             return False  # the rows are gone; for their bytes there has to be room first
 
-    def _are_gone(self, probes: Sequence[bytes]) -> bool:
+    def _are_gone(self, erased: Erased) -> bool:
         if not self.ledger.truncate_log():
             return False
         # SQLite zeroes what it deletes, but not the copies that stay behind when it moves cells
         # between pages; they are rare, and a new file has none.
-        if len(probes) <= MAX_PROBES and not self.ledger.holds(probes):
+        if erased.size <= MAX_SOUGHT and not self.ledger.left_over(erased.texts):
             return True
         return self.ledger.rewrite()
