@@ -7,6 +7,7 @@ import inspect
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_two_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
             process.stdin.close()
             assert process.wait(timeout=30) == 0
             process.stdout.close()
+
+
+def test_a_new_file_that_another_is_writing_is_waited_for(db: Path) -> None:
+    sqlite3.connect(db).close()
+    with closing(sqlite3.connect(db, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        timer = threading.Timer(0.3, other.rollback)
+        timer.start()
+        # Before it changes the journal's kind, SQLite itself doesn't wait for a writer.
+        with open_new(db) as memory:
+            assert memory.user("ana").remember("I like tea").state == "indexed"
+        timer.join()
 
 
 # --- embedders ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHUNK = 8 << 20
+_CHUNK = 1 << 20
 # The shortest piece of a text that is told from chance.
 _PIECE = 12
 

@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from random import uniform
+from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -92,9 +94,18 @@ class SqliteBackend:
 
     def settle(self, engine: Engine) -> None:
         """Put a file that is ours into WAL mode, where it stays; no transaction may be open."""
+        until = monotonic() + BUSY_TIMEOUT_MS / 1000
         with engine.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
-            driver.execute("PRAGMA journal_mode=WAL").close()
+            while True:
+                try:
+                    driver.execute("PRAGMA journal_mode=WAL").close()
+                    break
+                except sqlite3.OperationalError as error:
+                    # Where several do this to a new file, SQLite refuses some of them without waiting.
+                    if not _is_busy(error) or monotonic() > until:
+                        raise
+                sleep(uniform(0.001, 0.02))
         self.opened()
 
     def opened(self) -> None:
@@ -132,7 +143,7 @@ class SqliteBackend:
             try:
                 blocked = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in _BUSY:
+                if not _is_busy(error):
                     raise
                 blocked = 1
             finally:
@@ -146,7 +157,7 @@ class SqliteBackend:
             try:
                 driver.execute("VACUUM")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in _BUSY:
+                if not _is_busy(error):
                     raise
                 return False
         return self.truncate_log(engine)
@@ -236,6 +247,10 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> MnemicError:
             " read, in a folder that this user may write to"
         )
     return StoreError(f"{name}: {says}; look it over with `mnemic doctor`, or restore a backup")
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & 0xFF in _BUSY
 
 
 def sqlite_path(target: str | os.PathLike[str]) -> Path | None:
