@@ -40,12 +40,10 @@ from mnemic.transfer.exporting import export_lines
 PARTIES = (("writer 1", write), ("writer 2", write), ("reader 1", read), ("reader 2", read))
 # More than this, from the first third to the end, is not flat: in MB, beside a share of what was there.
 FLAT_MB, FLAT_SHARE = 4.0, 0.02
-WINDOW = (
-    20  # The least of so many samples counts: a forget looks through the file in pieces of 8 MB.
-)
-OTHERS = (
-    2_500  # Messages of somebody else, so that the file is larger than that from the beginning.
-)
+# The least of so many samples counts: a call may need some MB for a moment.
+WINDOW = 20
+# Messages of somebody else, so that there is something to search and to keep from the beginning.
+OTHERS = 2_500
 LOG_MB = 64.0
 MUST = "not_seen seen_again lost too_much changed errors left_undone damaged grew".split()
 

@@ -7,7 +7,9 @@ locks don't cross a fork. So connections are closed before and opened again on e
 from __future__ import annotations
 
 import os
+import threading
 import weakref
+from contextlib import ExitStack, suppress
 from functools import cache
 from typing import Protocol
 
@@ -34,18 +36,22 @@ class Forks(Protocol):
 
 _renewed: weakref.WeakSet[Renews] = weakref.WeakSet()
 _watched: weakref.WeakSet[Forks] = weakref.WeakSet()
+# Held from before a fork until after it: one at a time, and nothing new is watched in between.
+_lock = threading.RLock()
 
 
 def renew_in_child(thing: Renews) -> None:
     """See to it that a thing is renewed in every child process, as long as it lives."""
     _register()
-    _renewed.add(thing)
+    with _lock:
+        _renewed.add(thing)
 
 
 def watch(thing: Forks) -> None:
     """See to it that a thing is told before and after every fork, as long as it lives."""
     _register()
-    _watched.add(thing)
+    with _lock:
+        _watched.add(thing)
 
 
 @cache
@@ -57,18 +63,34 @@ def _register() -> None:
         )
 
 
+# Python passes over what these raise, an interrupt (Ctrl-C) too, and goes on with the fork. So a thing
+# that couldn't get ready is told of the fork all the same, and has to know that it wasn't ready.
+
+
 def _before() -> None:
-    for thing in list(_watched):
-        thing.before_fork()
+    _lock.acquire()
+    with ExitStack() as every:  # each of them, whatever another raises
+        for thing in list(_watched):
+            every.callback(thing.before_fork)
 
 
 def _after_in_parent() -> None:
-    for thing in list(_watched):
-        thing.after_fork(child=False)
+    with ExitStack() as every:
+        every.callback(_release)
+        for thing in list(_watched):
+            every.callback(thing.after_fork, child=False)
+
+
+def _release() -> None:
+    with suppress(RuntimeError):  # an interrupt came before it was acquired
+        _lock.release()
 
 
 def _after_in_child() -> None:
-    for thing in list(_watched):
-        thing.after_fork(child=True)
-    for renewed in list(_renewed):
-        renewed.renew()
+    global _lock
+    _lock = threading.RLock()
+    with ExitStack() as every:
+        for thing in list(_renewed):
+            every.callback(thing.renew)
+        for watched in list(_watched):
+            every.callback(watched.after_fork, child=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
@@ -19,9 +22,10 @@ from sqlalchemy import select
 from mnemic.errors import AmbiguousMessage, InputError
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Recall
-from mnemic.stores import appending, outbox, schema
+from mnemic.stores import appending, outbox, schema, search
 from mnemic.stores import store as stores
 from mnemic.stores.ledger import Ledger
+from mnemic.stores.search import _PAGE_HEADER as PAGE_HEADER
 from tests.fakes import FailingEmbedder, MeasuringEmbedder, new_folder, new_memory, open_memory
 
 
@@ -450,6 +454,52 @@ def test_a_new_file_in_the_place_of_a_deleted_one_is_the_one_looked_through(db: 
             assert not memory._core.ledger.left_over([b"My PIN is 4711"])
         for suffix in ("", "-wal", "-shm"):
             Path(f"{db}{suffix}").unlink(missing_ok=True)
+
+
+class Collecting:
+    """A struct in whose place the garbage is collected at every page."""
+
+    def unpack_from(self, *given: Any) -> Any:
+        gc.collect()
+        return PAGE_HEADER.unpack_from(*given)
+
+
+def test_a_collection_amid_the_search_may_close_a_store(
+    db: Path, tmp_path: Path, ana: ScopedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [id] = ana.remember("My PIN is 4711").memory_ids
+    gc.collect()
+    gc.disable()
+    try:
+        cycle: list[Any] = [open_memory(tmp_path / "other.db")]
+        cycle.append(cycle)
+        del cycle
+        monkeypatch.setattr(search, "_PAGE_HEADER", Collecting())
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(ana.forget, id).result(60).state == "clean"
+    finally:
+        gc.enable()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_without_a_descriptor_to_look_by_an_erasure_is_pending(
+    db: Path, memory: Memory, ana: ScopedMemory
+) -> None:
+    import resource
+
+    [id] = ana.remember("My PIN is 4711").memory_ids
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_free = os.dup(0)
+    os.close(next_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, before[1]))
+    try:
+        erasure = ana.forget(id)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (erasure.state, erasure.messages) == ("pending", 1)
+    assert texts(ana) == []
+    memory.operator.upkeep()
+    check_gone(db, ["My PIN is 4711"])
 
 
 # --- a reader in the way --------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,109 @@ def test_a_call_that_goes_on_through_a_fork_makes_the_childs_memory_unusable(
     assert texts(ana) == {"one", "two"}
 
 
+@contextmanager
+def busy(memory: Memory) -> Iterator[threading.Event]:
+    """A thread that is in the middle of a call until the event, or the end of the block."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with memory._core.database.read() as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM messages").all()
+            inside.set()
+            go_on.wait(30)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        assert inside.wait(30)
+        yield go_on
+    finally:
+        go_on.set()
+        thread.join()
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_before_a_fork_makes_the_childs_memory_unusable(
+    memory: Memory, ana: ScopedMemory
+) -> None:
+    ana.remember("one")
+
+    def refused() -> None:
+        with pytest.raises(StoreClosed):
+            ana.recall("one")
+
+    # Python prints the interrupt, and forks all the same.
+    with busy(memory) as go_on, interrupted_after(0.2):
+        assert in_child(refused) == 0
+        go_on.set()
+    ana.remember("two")
+    assert texts(ana) == {"one", "two"}
+
+
+@needs_fork
+@needs_proc
+def test_threads_that_fork_at_once(db: Path, memory: Memory, ana: ScopedMemory) -> None:
+    ana.remember("one")
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            ana.recall("one")
+
+    def fork_on() -> list[int]:
+        return [in_child(look) for _ in range(25)]
+
+    def look() -> None:
+        assert memory._core.database._engine is None or not open_files(db)
+
+    with ThreadPoolExecutor(5) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        forking = [pool.submit(fork_on) for _ in range(3)]
+        codes = [code for each in forking for code in each.result()]
+        done.set()
+        for each in asking:
+            each.result()
+    assert set(codes) == {0}
+    assert texts(ana) == {"one"}
+
+
+@needs_fork
+@needs_proc
+def test_a_store_that_is_opened_during_a_fork(
+    db: Path, tmp_path: Path, memory: Memory, ana: ScopedMemory
+) -> None:
+    ana.remember("one")
+    opened: list[Memory] = []
+
+    def look() -> None:
+        assert not opened or not open_files(tmp_path / "other.db")
+
+    # The fork waits for the call; the other store waits for the fork.
+    with busy(memory) as go_on:
+        thread = threading.Timer(0.1, lambda: opened.append(open_memory(tmp_path / "other.db")))
+        thread.start()
+        threading.Timer(0.4, go_on.set).start()
+        assert in_child(look) == 0
+        thread.join()
+    with opened.pop() as other:
+        other.user("ben").remember("two")
+
+
 def remember_in_pool(job: tuple[str, int]) -> str:
     path, number = job
     with Memory(path, embedder=FakeEmbedder()) as memory:
@@ -249,6 +353,50 @@ def test_closing_waits_for_the_calls_under_way(db: Path) -> None:
         closing.result(30)
     with pytest.raises(StoreClosed):
         ana.recall("anything")
+
+
+def test_closing_that_grows_impatient_leaves_the_call_its_locks(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    memory = open_memory(db)
+    ana = memory.user("ana")
+    [id] = ana.remember("something to be forgotten").memory_ids
+    ana.forget(id)  # looks into the file by a descriptor of its own
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(_connection: object) -> list[bytes]:
+        inside.set()
+        assert go_on.wait(30)
+        return []
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(memory._core.store.erase, ana.scope, slow, make_passage)
+        assert inside.wait(30)
+        memory.close()
+        look = (
+            f"import sqlite3; sqlite3.connect({str(db)!r}).execute('SELECT * FROM meta').fetchall()"
+        )
+        subprocess.run([sys.executable, "-c", look], check=True)
+        # Had the locks been lost, the other process would have taken itself for the last one.
+        assert Path(f"{db}-wal").exists()
+        go_on.set()
+        call.result(30)
+    with pytest.raises(StoreClosed):
+        ana.recall("anything")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that signals")
+def test_closing_that_is_interrupted_can_be_done_again(db: Path) -> None:
+    memory = open_memory(db)
+    ana = memory.user("ana")
+    ana.remember("one")
+    with busy(memory), pytest.raises(KeyboardInterrupt), interrupted_after(0.2):
+        memory._core.database.close()
+    assert [hit.memory.text for hit in ana.recall("one")] == ["one"]
+    memory.close()
+    with pytest.raises(StoreClosed):
+        ana.recall("one")
 
 
 # --- signals -----------------------------------------------------------------------------------------
@@ -332,6 +480,32 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing_and_a_usable_memory(
     assert ana.recall("message part", limit=500).error is None
     memory.operator.repair()
     assert all(finding.ok for finding in memory.operator.check())
+
+
+def test_an_interrupted_write_leaves_the_writes_of_other_threads_alone(
+    memory: Memory, ana: ScopedMemory
+) -> None:
+    base = memory._core.database
+    inside, go_on = threading.Event(), threading.Event()
+    with pytest.raises(KeyboardInterrupt), base.write():
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        with base.write() as connection:  # over the same connection
+            connection.exec_driver_sql("INSERT INTO meta VALUES ('one', '1')")
+            inside.set()
+            assert go_on.wait(30)
+            connection.exec_driver_sql("INSERT INTO meta VALUES ('two', '2')")
+
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(write)
+        assert inside.wait(30)
+        threading.Timer(0.2, go_on.set).start()
+        ana.remember("one")
+        call.result(30)
+    with base.read() as connection:
+        found = connection.exec_driver_sql("SELECT key FROM meta WHERE key IN ('one', 'two')")
+        assert len(found.all()) == 2
 
 
 # --- threads -----------------------------------------------------------------------------------------

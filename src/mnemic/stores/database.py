@@ -10,10 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, Pool
+from sqlalchemy import Connection, Engine, Pool, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from mnemic.errors import InputError, StoreBusy, StoreClosed, StoreTooNew, StoreUnreadable
 from mnemic.forking import watch
@@ -28,6 +30,7 @@ HEAD = "0001"
 # How long closing, or a fork, waits for calls under way, in seconds.
 PATIENCE = 10.0
 _abandoned: list[Pool] = []
+_HOLDER = "holder"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -48,6 +51,14 @@ def backend_of(target: str | os.PathLike[str]) -> Backend:
     return SqliteBackend(path)
 
 
+class _Holding(NamedTuple):
+    """A connection that a thread writes with. It is the thread's for as long as it has this holder."""
+
+    driver: Any
+    info: dict[Any, Any]
+    holder: object
+
+
 class Database:
     """One open database. Opening makes it, or brings it up to date, under its write lock."""
 
@@ -58,7 +69,9 @@ class Database:
         self._once = self._engine.execution_options(**{BEGIN: ()})
         self._gate = Gate()
         self._mine = threading.local()
-        self._idle = True
+        self._parted = False  # whether there are no connections just now, for a fork
+        event.listen(self._engine, "checkout", _on_checkout)
+        event.listen(self._engine, "checkin", _on_checkin)
         watch(self)
         try:
             self._prepare()
@@ -74,36 +87,43 @@ class Database:
         return self._engine
 
     def close(self) -> None:
-        """Give back every connection, once calls under way are done. Closing twice does nothing."""
-        self._gate.shut(PATIENCE)
-        engine, self._engine = self._engine, None
+        """Give back every connection, once calls under way are done. Closing twice does nothing.
+
+        A call that goes on after `PATIENCE` keeps its connection until it is done.
+        """
+        why = object()
         try:
+            idle = self._gate.shut(why, PATIENCE)
+            engine, self._engine = self._engine, None
             if engine is not None:
                 engine.dispose()
-                self.backend.closed()
+                if idle:  # else SQLite's locks on the file have to stay
+                    self.backend.closed()
         finally:
-            self._gate.open()
+            self._gate.open(why)
 
     def before_fork(self) -> None:
         """Close the connections, which must not cross a fork, once calls under way are done."""
-        self._idle = self._gate.shut(PATIENCE)
-        if self._idle and self._engine is not None:
-            self._engine.dispose()
-            self.backend.closed()
+        self._parted = False
+        if self._gate.shut("fork", PATIENCE):
+            if self._engine is not None:
+                self._engine.dispose()
+                self.backend.closed()
+            self._parted = True
 
     def after_fork(self, *, child: bool) -> None:
         """Let calls go on, over connections of their own."""
         if child:
             self._gate, self._mine = Gate(), threading.local()
         try:
-            if self._idle and self._engine is not None:
-                self.backend.opened()
-            elif child and self._engine is not None:
+            if child and not self._parted and self._engine is not None:
                 # A call was under way through it all. Its connection must not even be closed here.
                 _abandoned.append(self._engine.pool)
                 self._engine = None
+            elif self._engine is not None:
+                self.backend.opened()
         finally:
-            self._gate.open()
+            self._gate.open("fork")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -129,18 +149,17 @@ class Database:
         """A transaction that holds the write lock; with `durable`, committed means on disk."""
         with self.using() as engine:
             # Where an interrupt (Ctrl-C) broke off the ending of this thread's last write, it is ended now.
-            left = getattr(self._mine, "writing", None)
-            if left is not None:
+            left: _Holding | None = getattr(self._mine, "writing", None)
+            if left is not None and left.info.get(_HOLDER) is left.holder:
                 with suppress(engine.dialect.loaded_dbapi.Error):
-                    left.rollback()
-            try:
-                with self.backend.begin_write(engine, durable=durable) as connection:
-                    self._mine.writing = connection.connection.dbapi_connection
-                    with connection.begin():
-                        yield connection
-            except Exception:
-                self._mine.writing = None
-                raise
+                    left.driver.rollback()
+            with self.backend.begin_write(engine, durable=durable) as connection:
+                info = connection.info
+                self._mine.writing = _Holding(
+                    connection.connection.dbapi_connection, info, info[_HOLDER]
+                )
+                with connection.begin():
+                    yield connection
             self._mine.writing = None
 
     @contextmanager
@@ -207,6 +226,14 @@ class Database:
                 f" this version knows {HEAD}); upgrade with: pip install -U mnemic"
             )
         return revision
+
+
+def _on_checkout(_driver: object, record: ConnectionPoolEntry, _fairy: object) -> None:
+    record.info[_HOLDER] = object()
+
+
+def _on_checkin(_driver: object, record: ConnectionPoolEntry) -> None:
+    record.info.pop(_HOLDER, None)
 
 
 def _upgrade(connection: Connection) -> None:

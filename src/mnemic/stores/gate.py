@@ -8,36 +8,40 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Counts those who are inside; shut, it lets nobody else in, and tells when all have left."""
+    """Knows who is inside; shut, it lets nobody else in, and tells when all have left.
+
+    All is kept in sets of tokens, not in counts, so that an interrupt between two steps leaves none wrong.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
-        self._inside = 0
-        self._shut = False
+        self._inside: set[object] = set()
+        self._shut: set[object] = set()
 
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Be inside; waits while the gate is shut."""
-        with self._changed:
-            while self._shut:
-                self._changed.wait()
-            self._inside += 1
+        token = object()
         try:
+            with self._changed:
+                while self._shut:
+                    self._changed.wait()
+                self._inside.add(token)
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._inside.discard(token)
                 if self._shut:
                     self._changed.notify_all()
 
-    def shut(self, patience: float) -> bool:
+    def shut(self, why: object, patience: float) -> bool:
         """Let nobody in until `open`; False where someone is still inside after so many seconds."""
         with self._changed:
-            self._shut = True
+            self._shut.add(why)
             return self._changed.wait_for(lambda: not self._inside, patience)
 
-    def open(self) -> None:
-        """Let everybody in again."""
+    def open(self, why: object) -> None:
+        """Let everybody in again, unless it was also shut for another reason. May come twice."""
         with self._changed:
-            self._shut = False
+            self._shut.discard(why)
             self._changed.notify_all()

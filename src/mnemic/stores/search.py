@@ -22,7 +22,8 @@ _CELLS_AT = {2: 12, 5: 12, 10: 8, 13: 8}
 
 # POSIX drops a process's locks on a file when it closes any descriptor of it, SQLite's among them. So
 # the descriptor that we read by is shared by all who have the file open, and closed after the last.
-_lock = threading.Lock()
+# A lock that the same thread may take again: garbage is collected anywhere, and closes what it finds.
+_lock = threading.RLock()
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ Key = tuple[int, int]
 def _forget_all() -> None:
     """In a child process: descriptors share their place with the parent's, so none is used on."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _open.clear()
 
 
@@ -105,21 +106,23 @@ def _page_size(chunk: bytes) -> int:
 
 def _chunks(path: Path, key: Key) -> Iterator[bytes]:
     """The file in pieces of whole pages."""
+    at = 0
+    while chunk := _read(path, key, at):
+        yield chunk
+        at += _CHUNK
+
+
+def _read(path: Path, key: Key, at: int) -> bytes:
+    """The piece from there on, shorter only at the end of the file."""
     with _lock:
-        file, at = _open[key], 0
+        file = _open[key]
         if file.reader is None:
             file.reader = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        while chunk := _read(file.reader, at, _CHUNK):
-            yield chunk
-            at += _CHUNK
-
-
-def _read(reader: int, at: int, size: int) -> bytes:
-    """That many bytes from there on, fewer only at the end of the file."""
-    # Not `pread`, which Windows lacks; the lock keeps the place.
-    os.lseek(reader, at, os.SEEK_SET)
-    pieces: list[bytes] = []
-    while size and (piece := os.read(reader, size)):
-        pieces.append(piece)
-        size -= len(piece)
+        # Not `pread`, which Windows lacks; the lock keeps the place.
+        os.lseek(file.reader, at, os.SEEK_SET)
+        pieces: list[bytes] = []
+        size = _CHUNK
+        while size and (piece := os.read(file.reader, size)):
+            pieces.append(piece)
+            size -= len(piece)
     return b"".join(pieces)

@@ -110,8 +110,9 @@ class SqliteBackend:
 
     def opened(self) -> None:
         """Take note that connections are, or may be, open."""
-        with suppress(FileNotFoundError):  # after a fork, should somebody have removed it
-            self._key = opened(self.path)
+        if self._key is None:
+            with suppress(FileNotFoundError):  # after a fork, should somebody have removed it
+                self._key = opened(self.path)
 
     def closed(self) -> None:
         """Take note that all connections are closed."""
@@ -166,7 +167,10 @@ class SqliteBackend:
         """Tell whether a piece of any of the texts is left in the file where no row is."""
         if self._key is None:
             raise StoreError(f"{self.path} is gone; was it removed?")
-        return left_over(self.path, self._key, texts)
+        try:
+            return left_over(self.path, self._key, texts)
+        except OSError as error:
+            raise explain(error, self.path) from error
 
     def copy_to(self, engine: Engine, path: Path, replace: bool, progress: Progress | None) -> int:
         """Write a copy of one moment of the store to a file; returns its size in bytes."""

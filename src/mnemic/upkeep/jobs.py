@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnemic.errors import BadVector, EmbedderError, StoreFull
+from mnemic.errors import BadVector, EmbedderError, StoreError
 from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import SCRUB
 from mnemic.writing.forget import Eraser
@@ -33,7 +33,7 @@ class Worker:
             return
         try:
             why = None if eraser.rewrite() else "a reader holds the file"
-        except StoreFull as error:
+        except StoreError as error:
             why = error.code
         for job in taken:
             if why is None:

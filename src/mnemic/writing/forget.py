@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from mnemic.errors import StoreFull
+from mnemic.errors import StoreError
 from mnemic.records import Erasure, Scope
 from mnemic.stores.erasing import MAX_SOUGHT, Erased
 from mnemic.stores.ledger import Ledger
@@ -43,8 +43,8 @@ class Eraser:
     def _scrub(self, erased: Erased) -> bool:
         try:
             return self._are_gone(erased)
-        except StoreFull:
-            return False  # the rows are gone; for their bytes there has to be room first
+        except StoreError:
+            return False  # the rows are gone; the job says what was in the way of their bytes
 
     def _are_gone(self, erased: Erased) -> bool:
         if not self.ledger.truncate_log():
