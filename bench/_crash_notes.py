@@ -35,8 +35,9 @@ EXTRA = "extra"
 FILES, BATCH = 6, 24
 GRACE_MICROS = 1_000_000
 # So that what one left undone is soon due to the next, and what takes long has many steps.
-_HURRIED = {
+_HURRIED: dict[str, dict[str, float]] = {
     "mnemic.stores.appending": {"EMBED_GRACE_MICROS": GRACE_MICROS},
+    "mnemic.stores.copies": {"_OLD": 0.0},
     "mnemic.stores.store": {"SCRUB_GRACE_MICROS": GRACE_MICROS},
     "mnemic.stores.outbox": {"LEASE_MICROS": GRACE_MICROS, "FIRST_WAIT_MICROS": GRACE_MICROS},
     "mnemic.transfer.importing": {"BATCH": BATCH},

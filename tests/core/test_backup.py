@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mnemic.errors import InputError, MnemicError, StoreBusy, StoreTooNew, StoreUnreadable
+from mnemic.errors import (
+    InputError,
+    MnemicError,
+    StoreBusy,
+    StoreError,
+    StoreFull,
+    StoreTooNew,
+    StoreUnreadable,
+)
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Restored
 from mnemic.stores import sqlite
 from mnemic.transfer.exporting import export_lines
-from tests.fakes import FakeEmbedder, open_memory
+from tests.fakes import FakeEmbedder, environment, open_memory
 
 SECRET = "My PIN is 4711, and my password is swordfish"
 
@@ -140,19 +151,85 @@ def test_a_backup_that_broke_off_leaves_nothing_under_its_name(
     def parts() -> set[str]:
         return {path.name for path in tmp_path.glob("*.part*")}
 
-    for number in ("4194999", "9" * 30):
-        (tmp_path / f"b.db.part-{number}-1").write_text("left by one that was killed")
-    other = tmp_path / "b.db.part-notes"
-    other.write_text("somebody's own")
+    named = [f"b.db.part-{number}-{'0f' * 8}" for number in ("4194999", "9" * 30, os.getpid())]
+    for name in (*named, f"{named[0]}-journal"):
+        (tmp_path / name).write_text("left by one that was killed")
+        os.utime(tmp_path / name, (0, 0))
+    theirs = {"b.db.part-notes", "b.db.part-4194999-1", "b.db.part-20240101"}
+    for name in theirs:
+        (tmp_path / name).write_text("somebody's own")
+        os.utime(tmp_path / name, (0, 0))
+    young = f"b.db.part-4194999-{'1e' * 8}"
+    (tmp_path / young).write_text("perhaps being made, by a process that we can't see")
     filled.operator.backup(tmp_path / "b.db")
-    assert parts() == {"b.db.part-notes"}
+    assert parts() == {*theirs, young}
+
+
+class Stopped(BaseException):
+    """Not an `Exception`, like an interrupt."""
+
+
+@pytest.mark.parametrize("error", [Stopped, KeyboardInterrupt, ValueError, OSError])
+def test_what_a_progress_raises_ends_the_backup(
+    filled: Memory, tmp_path: Path, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemic.stores.copies._STEPS", 10)
 
     def stop(size: int, of: int) -> None:
-        raise KeyboardInterrupt
+        raise error("enough")
 
-    with pytest.raises((KeyboardInterrupt, MnemicError)):
+    before = set(tmp_path.iterdir())
+    with pytest.raises(StoreError if error is OSError else error, match="enough"):
         filled.operator.backup(tmp_path / "c.db", stop)
-    assert parts() == {"b.db.part-notes"}
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_a_progress_returns_doesnt_matter(
+    filled: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnemic.stores.copies._STEPS", 10)
+    asked: list[int] = []
+
+    def told(size: int, of: int) -> Any:
+        asked.append(size)
+        return True
+
+    filled.operator.backup(tmp_path / "c.db", told)
+    assert len(asked) > 1
+
+
+KILLED = """
+import os, signal, sys
+from mnemic.memory import Memory
+from tests.fakes import FakeEmbedder
+memory = Memory(sys.argv[1], embedder=FakeEmbedder())
+memory.user("ana").remember([f"said in the backup itself {n}" for n in range(30)])
+os._exit(9)
+"""
+
+
+def test_the_log_of_an_older_file_is_never_taken_for_a_backups(
+    filled: Memory, tmp_path: Path
+) -> None:
+    place = tmp_path / "b.db"
+    filled.operator.backup(place)
+    subprocess.run([sys.executable, "-c", KILLED, str(place)], env=environment(), check=False)
+    assert Path(f"{place}-wal").exists()
+    filled.user("ana").remember([f"said since {n}" for n in range(100)])
+    filled.operator.backup(place, replace=True)
+    with open_memory(place) as made:
+        assert content(made) == content(filled)
+        made.user("ben").remember("it is in use")
+        with pytest.raises(InputError, match="open"):
+            filled.operator.backup(place, replace=True)
+    filled.operator.backup(place, replace=True)
+    place.unlink()
+    log = Path(f"{place}-wal")
+    log.write_bytes(b"of a file that somebody removed")
+    with pytest.raises(InputError, match="remove it"):
+        filled.operator.backup(place)
+    log.unlink()
+    filled.operator.backup(place)
 
 
 def test_many_back_up_to_one_place_and_restore_at_once(
@@ -232,6 +309,25 @@ def test_versions_that_look_alike_after_a_restore_are_not_taken_for_the_same(
     with open_memory(db) as other:
         other.user("ana").remember("three")  # the version that "two" had
     assert {hit.memory.text for hit in ana.recall("one two three")} == {"one", "three"}
+
+
+def test_a_damaged_store_stays_where_it_is_if_it_cant_be_replaced(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "broken.db"
+    place.write_bytes(b"this is no database" * 100)
+    before = set(tmp_path.iterdir())
+
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr("mnemic.upkeep.restoring.overwrite", full)
+    with pytest.raises(StoreFull):
+        Memory.restore(backup, place, replace=True)
+    assert set(tmp_path.iterdir()) == before
+    assert place.read_bytes() == b"this is no database" * 100
 
 
 def test_a_damaged_store_is_set_aside(backup: Path, tmp_path: Path) -> None:

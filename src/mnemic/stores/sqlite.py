@@ -177,8 +177,7 @@ class SqliteBackend:
         try:
             if path.is_dir():
                 raise InputError(f"{path} is a folder; name a file in it")
-            if path.exists():
-                self._check_replaceable(path, replace)
+            self._check_free(path, replace)
             path.parent.mkdir(parents=True, exist_ok=True)
             with engine.connect() as connection:
                 driver: Any = connection.connection.dbapi_connection
@@ -186,15 +185,24 @@ class SqliteBackend:
         except (OSError, sqlite3.Error) as error:
             raise explain(error, path) from error
 
-    def _check_replaceable(self, path: Path, replace: bool) -> None:
-        if path.samefile(self.path):
-            raise InputError(f"{path} is the store itself; name another file")
-        if not replace:
-            raise InputError(
-                f"{path} is there already; name another file, or say that it be replaced"
-            )
-        if whose(path, APPLICATION_ID) != "ours":
-            raise InputError(f"{path} is no copy of a store of ours; name another file")
+    def _check_free(self, path: Path, replace: bool) -> None:
+        """Refuse what a copy would destroy, or be destroyed by."""
+        if path.exists():
+            if path.samefile(self.path):
+                raise InputError(f"{path} is the store itself; name another file")
+            if not replace:
+                raise InputError(
+                    f"{path} is there already; name another file, or say that it be replaced"
+                )
+            if whose(path, APPLICATION_ID) != "ours":
+                raise InputError(f"{path} is no copy of a store of ours; name another file")
+        for log in (f"{path}-wal", f"{path}-journal"):
+            # SQLite would take it for the new file's.
+            if Path(log).exists():
+                raise InputError(
+                    f"{log} is in use by a process that has {path.name} open, or was left of a file"
+                    " that is gone; close it there, or remove it, or name another file"
+                )
 
     def reindex(self, engine: Engine) -> None:
         """Make SQLite's indexes anew from the tables."""

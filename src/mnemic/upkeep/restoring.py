@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mnemic.errors import InputError, StoreError, StoreUnreadable
 from mnemic.inputs import read_path, shown
 from mnemic.records import Restored, StoreStats
-from mnemic.stores.copies import beside, overwrite, remove, set_aside, whose, write_copy
+from mnemic.stores.copies import beside, open_to_read, overwrite, remove, rename, whose, write_copy
 from mnemic.stores.database import Database
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
@@ -43,12 +43,9 @@ def restore(
             )
         _check_marks(source, place)
         place.parent.mkdir(parents=True, exist_ok=True)
-        part = beside(place, "restoring")
-        try:
+        with beside(place, "restoring") as part:
             stats = _prepared(source, part, _embedder_of(place))
             aside = _put(part, place)
-        finally:
-            remove(part)
     except (sqlite3.Error, OSError) as error:
         raise explain(error, place) from error
     return Restored(
@@ -88,7 +85,7 @@ def _embedder_of(place: Path) -> KnownEmbedder | None:
 
 def _prepared(source: Path, part: Path, known: KnownEmbedder | None) -> StoreStats:
     """A copy of the backup beside the store: of this version's schema, intact, and a new epoch."""
-    with closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(open_to_read(source)) as connection:
         connection.isolation_level = None
         write_copy(connection, source, part, None)
     database = Database(SqliteBackend(part))
@@ -106,13 +103,23 @@ def _prepared(source: Path, part: Path, known: KnownEmbedder | None) -> StoreSta
 
 def _put(part: Path, place: Path) -> Path | None:
     """Put the copy in place; returns where what was there went, should it have been unreadable."""
-    aside = None
-    if place.exists() and whose(place, APPLICATION_ID) == "unreadable":
-        aside = set_aside(place, f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    if not place.exists() or whose(place, APPLICATION_ID) != "unreadable":
+        _fill(place, part)
+        return None
+    aside = place.with_name(f"{place.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    rename(place, aside)
+    with ExitStack() as undo:
+        undo.callback(rename, aside, place)
+        undo.callback(remove, place)
+        _fill(place, part)
+        undo.pop_all()
+    return aside
+
+
+def _fill(place: Path, part: Path) -> None:
     with closing(sqlite3.connect(place, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
         connection.isolation_level = None
         connection.execute("PRAGMA synchronous=FULL").close()
         connection.execute("PRAGMA journal_mode=WAL").close()
         overwrite(part, connection, BUSY_TIMEOUT_MS / 1000)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-    return aside
