@@ -21,16 +21,18 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from mnemic.errors import EmbedderError, InputError, StoreClosed
 from mnemic.forking import renew_in_child
-from mnemic.inputs import read_name
+from mnemic.inputs import kind_of, read_name
 from mnemic.memory import Memory, Operator, ScopedMemory
 from mnemic.models.embedder import Embedder, embed_checked
 from mnemic.models.minilm import MiniLM
 from mnemic.records import DEFAULT_TENANT, Scope, ScopeKind
-from mnemic.settings import Settings, from_environment
+from mnemic.settings import Settings, read_settings
 
 # Calls at once. With the bundled model they compute, and more than two keep each other, and the loop,
 # waiting for Python's lock (docs/async.md has the figures). Another embedder is mostly waited for.
 COMPUTING, WAITING = 2, 8
+# As many as the database has connections.
+MOST_THREADS = 32
 # How many items of an iteration are fetched at once; between two fetches the loop has its turn.
 FETCH = 100
 
@@ -222,12 +224,14 @@ class AsyncMemory:
         settings: Settings | None = None,
         threads: int | None = None,
     ) -> None:
-        settings = settings or from_environment()
+        settings = read_settings(settings)
         if threads is None:
             bundled = embedder is None and settings.embedder_url is None
             threads = COMPUTING if bundled or isinstance(embedder, MiniLM) else WAITING
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, not {threads}")
+        if isinstance(threads, bool) or not isinstance(threads, int):
+            raise InputError(f"threads must be a whole number, not {kind_of(threads)}")
+        if not 1 <= threads <= MOST_THREADS:
+            raise InputError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
         make = partial(Memory, target, embedder=embedder, settings=settings)
         self._pool = _Pool(make, threads)
 

@@ -9,9 +9,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 
-from mnemic.errors import EmbedderError, EmbedderMismatch, InputError
+from mnemic.errors import BadVector, EmbedderError, EmbedderMismatch, InputError
 from mnemic.forking import renew_in_child
 from mnemic.inputs import kind_of
 from mnemic.models.choose import choose_embedder
@@ -26,7 +27,7 @@ from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import Store
 from mnemic.upkeep.jobs import Worker
-from mnemic.upkeep.repair import mend_store
+from mnemic.upkeep.repair import mend_derived, mend_files
 from mnemic.writing.forget import Eraser
 from mnemic.writing.mend import mend_scope
 from mnemic.writing.remember import Writer
@@ -44,8 +45,6 @@ class Core:
         embedder: Embedder | None,
         settings: Settings,
     ) -> None:
-        if not isinstance(settings, Settings):
-            raise InputError(f"settings must be a `Settings`, not {kind_of(settings)}")
         if embedder is not None and not callable(getattr(embedder, "embed", None)):
             raise InputError(
                 f"an embedder has `name`, `dimensions` and `embed`; {kind_of(embedder)} doesn't"
@@ -103,14 +102,22 @@ class Core:
         if heal and self._find_known() is not None:
             writer = self.writer()
             worker.embed(writer)
-            for scope in self.indexes.take_ailing():
-                mend_scope(writer, scope)
+            for scope in self.indexes.ailing():
+                with suppress(BadVector):  # of one text; the others are mended
+                    mend_scope(writer, scope)
+                self.indexes.mended(scope)
+
+    def upkeep_within(self, seconds: float) -> None:
+        """Have a write look for what was left undone after so many seconds at the latest."""
+        with self._lock:
+            self._next_upkeep = min(self._next_upkeep, monotonic() + seconds)
 
     def repair(self, progress: Callable[[int], None] | None) -> list[str]:
         """Look for all that can be mended, and mend it; says what was done."""
-        known = self._find_known()
-        writer = None if known is None else self.writer()
-        done = mend_store(self.ledger, writer, progress)
+        done = mend_files(self.ledger)
+        self.upkeep(now=True, heal=False, all=True)  # whether or not the embedder answers
+        if self._find_known() is not None:
+            done += mend_derived(self.ledger, self.writer(), progress)
         self.upkeep(now=True, all=True)
         self.indexes.clear()
         return done

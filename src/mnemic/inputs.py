@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,7 @@ STORED_YEARS = range(1000, 3001)
 ANY_YEAR = range(1, 10_000)
 _SHOWN = 40
 _MAX_ISO = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_BITS = 4096
 
 
@@ -100,7 +101,7 @@ def read_time(value: Any, what: str, years: range = STORED_YEARS) -> datetime:
     """
     try:
         moment = _moment(value, what).astimezone(UTC)
-    except (OverflowError, OSError):
+    except OverflowError:
         moment = None
     if moment is None or moment.year not in years:
         said = value.isoformat() if isinstance(value, datetime) else shown(value)
@@ -116,10 +117,7 @@ def _moment(value: Any, what: str) -> datetime:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{what} must be a finite number of seconds since 1970, not {value}")
-        try:
-            return datetime.fromtimestamp(value, UTC)
-        except ValueError as error:  # a year that the calendar doesn't have
-            raise OverflowError from error
+        return _EPOCH + timedelta(seconds=value)  # `fromtimestamp` begins in 1970 on Windows
     if isinstance(value, datetime):
         moment = value
     elif isinstance(value, str):

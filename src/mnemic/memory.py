@@ -35,9 +35,11 @@ from mnemic.records import (
     StoreStats,
 )
 from mnemic.retrieval.ask import read_question
-from mnemic.settings import Settings, default_db, from_environment
+from mnemic.settings import Settings, default_db, from_environment, read_settings
 from mnemic.stores import erasing
+from mnemic.stores.erasing import Erased
 from mnemic.stores.rows import SaidMessage, require_id, to_id
+from mnemic.stores.store import SCRUB_GRACE_MICROS
 from mnemic.timing import Timer
 from mnemic.upkeep.doctor import check
 from mnemic.upkeep.restoring import restore
@@ -64,7 +66,7 @@ class Memory:
         embedder: Embedder | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self._core = Core(target, embedder, settings or from_environment())
+        self._core = Core(target, embedder, read_settings(settings))
 
     @staticmethod
     def restore(
@@ -256,7 +258,7 @@ class ScopedMemory:
     def forget_everything(self) -> Erasure:
         """Erase all that this scope holds, its name in the store too."""
         store, scope = self._core.store, self.scope
-        return self._core.eraser().erase(scope, lambda: store.erase_everything(scope))
+        return self._scrubbed(lambda: store.erase_everything(scope))
 
     def _writer(self) -> Writer:
         return self._core.writer()
@@ -266,8 +268,13 @@ class ScopedMemory:
 
     def _erase(self, chosen: Callable[[Connection], Sequence[bytes]]) -> Erasure:
         store, scope = self._core.store, self.scope
-        erasure = self._core.eraser().erase(scope, lambda: store.erase(scope, chosen, make_passage))
+        return self._scrubbed(lambda: store.erase(scope, chosen, make_passage))
+
+    def _scrubbed(self, erase_rows: Callable[[], Erased]) -> Erasure:
+        erasure = self._core.eraser().erase(self.scope, erase_rows)
         self._upkeep(now=erasure.state != "absent")
+        if erasure.state == "pending":
+            self._core.upkeep_within(SCRUB_GRACE_MICROS / 1e6)
         return erasure
 
     def _upkeep(self, *, now: bool = False, heal: bool = True) -> None:

@@ -46,6 +46,16 @@ class Settings:
             )
 
 
+def read_settings(settings: Settings | None) -> Settings:
+    """Take settings as given, or else those of the environment."""
+    if settings is None:
+        return from_environment()
+    given: object = settings
+    if not isinstance(given, Settings):
+        raise InputError(f"settings must be a `Settings`, not {type(given).__name__}")
+    return settings
+
+
 def from_environment() -> Settings:
     """Read the settings from the environment; raises `InputError` where one can't be used."""
     resident = _from("MNEMIC_RESIDENT_MB") or str(DEFAULT_RESIDENT_MB)

@@ -405,8 +405,12 @@ def test_the_number_of_threads_goes_with_the_embedder(db: Path) -> None:
     assert threads(settings=served) == 8
     assert threads(embedder=FakeEmbedder(), settings=Settings()) == 8
     assert threads(settings=served, threads=3) == 3
-    with pytest.raises(InputError, match="threads must be at least 1"):
-        threads(threads=0)
+    for wrong, says in ((0, "from 1 to 32"), (33, "from 1"), ("2", "whole"), (2.0, "whole")):
+        with pytest.raises(InputError, match=f"threads must be.*{says}"):
+            threads(threads=wrong)
+    for nothing in (5, 0, ""):
+        with pytest.raises(InputError, match="settings must be a `Settings`"):
+            threads(settings=nothing)
 
 
 def test_context_variables_go_along(db: Path) -> None:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from mnemic import memory as memory_module
 from mnemic.errors import AmbiguousMessage, InputError
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Recall
@@ -535,6 +537,19 @@ def test_a_reader_makes_an_erasure_wait_and_upkeep_finishes_it(
     assert memory.operator.upkeep().jobs == {}
     check_gone(db, [SECRET])
     assert texts(ana) == ["I like tea"]
+
+
+def test_bytes_that_wait_go_with_a_write_soon_after(
+    db: Path, ana: ScopedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (stores, memory_module):
+        monkeypatch.setattr(module, "SCRUB_GRACE_MICROS", 1_000_000)
+    [id] = ana.remember(SECRET).memory_ids
+    with reader(db):
+        assert ana.forget(id).state == "pending"
+    sleep(1.05)
+    ana.remember("I like tea")
+    check_gone(db, [SECRET])
 
 
 def test_an_erasure_that_waits_is_left_to_its_process_for_a_while(

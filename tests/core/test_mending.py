@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from mnemic.errors import BadVector, EmbedderUnavailable, StoreUnreadable
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.models import terms
 from mnemic.stores import appending, outbox
+from mnemic.stores.ledger import Ledger
+from mnemic.upkeep import jobs
 from tests.fakes import FailingEmbedder, FakeEmbedder, open_memory
 
 TEXTS = [f"thing number {n} of many things" for n in range(20)]
@@ -220,6 +224,113 @@ def test_a_job_left_leased_by_a_dead_process_is_taken_up(
         change(db, "UPDATE jobs SET run_at = 0")  # its lease has run out
         memory._core.upkeep(now=True)
         assert attempts(db) == []
+
+
+class Counting(FailingEmbedder):
+    """Knows what it has embedded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = super().embed(texts)
+        self.asked += texts
+        return vectors
+
+
+@pytest.mark.parametrize("name", ["repair", "upkeep"])
+def test_repair_and_upkeep_leave_no_job_however_many(
+    db: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_JOBS", 4)
+    embedder = Counting()
+    embedder.failing = True
+    with open_memory(db, embedder) as memory:
+        for text in TEXTS:
+            memory.user("ana").remember(text)
+        embedder.failing = False
+        REPAIRS[name](memory)
+        assert attempts(db) == []
+        assert faults(memory) == []
+        assert sorted(embedder.asked) == sorted([*TEXTS, "Is anybody there?"])  # each once
+
+
+def test_scopes_to_mend_are_kept_in_mind_while_the_embedder_is_away(
+    db: Path,
+) -> None:
+    embedder = FailingEmbedder()
+    with open_memory(db, embedder) as memory:
+        for name in ("ana", "ben", "cy"):
+            memory.user(name).remember("I like tea")
+    change(db, "UPDATE vectors SET vector = x'00'", "UPDATE terms SET version = 0")
+    with open_memory(db, embedder) as memory:
+        for name in ("ana", "ben", "cy"):
+            assert memory.user(name).recall("tea")
+        embedder.failing = True
+        with pytest.raises(EmbedderUnavailable):
+            memory._core.upkeep(now=True)
+        embedder.failing = False
+        memory._core.upkeep(now=True)
+        assert faults(memory) == []
+
+
+def test_erased_bytes_go_though_the_embedder_is_away(db: Path) -> None:
+    embedder = FailingEmbedder()
+    with open_memory(db, embedder) as memory:
+        ana = memory.user("ana")
+        [id, _] = ana.remember(["My PIN is 4711", "I like tea"]).memory_ids
+        change(db, "DELETE FROM vectors")
+        with closing(sqlite3.connect(db)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM meta").fetchall()
+            assert ana.forget(id).state == "pending"
+        embedder.failing = True
+        with pytest.raises(EmbedderUnavailable):
+            memory.operator.repair()
+        assert [kind for kind, _ in memory._core.outbox.counts()] == []
+        assert b"My PIN" not in db.read_bytes()
+
+
+class Casing(FakeEmbedder):
+    """Tells capitals from small letters, and waits at capitals until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if any(text.isupper() for text in texts):
+            self.inside.set()
+            assert self.go_on.wait(30)
+        return super().embed(["in capitals" if text.isupper() else text for text in texts])
+
+
+def test_the_vector_of_forgotten_words_is_never_given_to_others(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder = Casing()
+    with open_memory(db, embedder) as memory, ThreadPoolExecutor(1) as pool:
+        ana = memory.user("ana")
+        ana.remember("first of all")
+        writing = pool.submit(ana.remember, {"id": "m1", "content": "I MOVED TO LISBON"})
+        assert embedder.inside.wait(30)
+        ana.remember({"id": "m2", "content": "i moved to lisbon"})  # says the same memory again
+        scrub = Ledger.truncate_log
+
+        def when_reworded(self: Ledger) -> bool:
+            embedder.go_on.set()
+            writing.result(30)
+            return scrub(self)
+
+        monkeypatch.setattr(Ledger, "truncate_log", when_reworded)
+        assert ana.forget(message_id="m1").state == "clean"
+        memory.operator.upkeep()
+        with closing(sqlite3.connect(db)) as connection:
+            query = "SELECT vector FROM vectors JOIN records ON id = record WHERE text = ?"
+            [(raw,)] = connection.execute(query, ("i moved to lisbon",)).fetchall()
+        expected = np.asarray(embedder.embed(["i moved to lisbon"])[0], dtype="<f2")
+        assert np.allclose(np.frombuffer(raw, dtype="<f2"), expected, atol=0.01)
 
 
 REPAIRS: dict[str, Callable[[Memory], object]] = {

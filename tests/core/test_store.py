@@ -103,6 +103,7 @@ def test_each_connection_is_set_up(memory: Memory) -> None:
                 ("journal_mode", "wal"),
                 ("synchronous", 2),
                 ("secure_delete", 1),
+                ("fullfsync", 1),
                 ("busy_timeout", 10_000),
                 ("temp_store", 2),
             ):

@@ -66,10 +66,15 @@ class ResidentIndexes:
                 s.index.nbytes + SLOT_BYTES for s in self._slots.values() if s.index is not None
             )
 
-    def take_ailing(self) -> list[Scope]:
-        """Scopes that were found to hold damaged or outdated vectors or terms, each told once."""
-        ailing, self._ailing = self._ailing, set()
-        return sorted(ailing, key=str)
+    def ailing(self) -> list[Scope]:
+        """Scopes that were found to hold damaged or outdated vectors or terms."""
+        with self._lock:
+            return sorted(self._ailing, key=str)
+
+    def mended(self, scope: Scope) -> None:
+        """Take note that a scope was mended."""
+        with self._lock:
+            self._ailing.discard(scope)
 
     def clear(self) -> None:
         """Drop every index."""
@@ -103,8 +108,10 @@ class ResidentIndexes:
     def _sound(self, scope: Scope, embedder: KnownEmbedder, rows: IndexRows) -> IndexRows:
         """The rows without what is damaged; the scope is noted where there is something to mend."""
         rows, ailing = without_damage(rows, embedder.dimensions)
-        if ailing and len(self._ailing) < MAX_AILING:
-            self._ailing.add(scope)
+        if ailing:
+            with self._lock:
+                if len(self._ailing) < MAX_AILING:
+                    self._ailing.add(scope)
         return rows
 
     def _evict(self, keep: bytes) -> None:

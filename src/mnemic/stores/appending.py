@@ -18,6 +18,7 @@ from mnemic.stores import schema
 from mnemic.stores.making import message_row, record_row, term_row
 from mnemic.stores.rows import (
     Appended,
+    Embedded,
     NewMessage,
     NewPassage,
     chunks,
@@ -74,7 +75,7 @@ _drop_job = delete(schema.jobs).where(
     schema.jobs.c.scope == bindparam("key"), schema.jobs.c.id == bindparam("job")
 )
 _due = (
-    select(schema.records.c.id)
+    select(schema.records.c.id, schema.records.c.speaker, schema.records.c.text)
     .outerjoin(
         schema.vectors,
         and_(
@@ -321,16 +322,16 @@ def finish_job(connection: Connection, scope_key: bytes, job: bytes) -> None:
 
 
 def add_vectors(
-    connection: Connection, scope_key: bytes, embedder: int, vectors: Sequence[tuple[bytes, bytes]]
+    connection: Connection, scope_key: bytes, embedder: int, vectors: Sequence[Embedded]
 ) -> None:
-    """Add the vectors of records that still exist and have none yet."""
+    """Add the vectors of records that still exist, say the same words, and have none yet."""
     for some in chunks(vectors, IN_CHUNK):
-        values = {"scope": scope_key, "embedder": embedder, "ids": [key for key, _ in some]}
-        due = {bytes(key) for key in connection.execute(_due, values).scalars()}
+        values = {"scope": scope_key, "embedder": embedder, "ids": [made.record for made in some]}
+        due = {(bytes(row.id), row.speaker, row.text) for row in connection.execute(_due, values)}
         rows = [
             {"scope": scope_key, "record": key, "embedder": embedder, "vector": vector}
-            for key, vector in some
-            if key in due
+            for key, speaker, text, vector in some
+            if (key, speaker, text) in due
         ]
         if rows:
             connection.execute(_inserts[schema.vectors.name], rows)

@@ -16,7 +16,7 @@ from mnemic.stores import erasing, loading, schema
 from mnemic.stores.appending import IN_CHUNK
 from mnemic.stores.database import Database
 from mnemic.stores.known import KnownEmbedder, require_in_use
-from mnemic.stores.rows import chunks, now_micros
+from mnemic.stores.rows import Counted, chunks, now_micros
 
 PAGE = 2_000
 
@@ -31,14 +31,16 @@ class DerivedRows:
         self, scope: Scope, embedder: KnownEmbedder, limit: int
     ) -> list[tuple[bytes, MemoryRecord]]:
         """Some records that this embedder has made no vector of yet."""
-        records, vectors = schema.records, schema.vectors
-        same = and_(
-            vectors.c.scope == records.c.scope,
-            vectors.c.record == records.c.id,
-            vectors.c.embedder == embedder.number,
-        )
-        query = select(records.c.id).outerjoin(vectors, same).where(vectors.c.record.is_(None))
-        return self._some(scope, query, limit)
+        return self._some(scope, _without_vector(embedder), limit)
+
+    def due(
+        self, scope: Scope, embedder: KnownEmbedder, records: Sequence[bytes]
+    ) -> list[tuple[bytes, MemoryRecord]]:
+        """Those of the records that this embedder has made no vector of yet."""
+        query, found = _without_vector(embedder), list[tuple[bytes, MemoryRecord]]()
+        for some in chunks(records, IN_CHUNK):
+            found += self._some(scope, query.where(schema.records.c.id.in_(list(some))), IN_CHUNK)
+        return found
 
     def without_terms(
         self, scope: Scope, version: int, limit: int
@@ -49,32 +51,31 @@ class DerivedRows:
         query = select(records.c.id).outerjoin(terms, same).where(bad_terms(version))
         return self._some(scope, query, limit)
 
-    def put_terms(
-        self, scope: Scope, version: int, made: Sequence[tuple[bytes, int, bytes, bytes]]
-    ) -> None:
-        """Replace the terms of records: their length, hashes and counts. Caches learn of it."""
+    def put_terms(self, scope: Scope, version: int, made: Sequence[Counted]) -> None:
+        """Replace the terms of records that say the same words as before. Caches learn of it."""
         terms = schema.terms
-        rows: list[dict[str, Any]] = [
-            {
-                "scope": scope.key,
-                "record": key,
-                "version": version,
-                "length": length,
-                "hashes": hashes,
-                "counts": counts,
-            }
-            for key, length, hashes, counts in made
-        ]
         with self.database.write(durable=False) as connection:
-            for some in chunks([key for key, *_ in made], IN_CHUNK):
+            # What was forgotten meanwhile must not leave its words behind.
+            there = loading.find_records(connection, scope, [counted.record for counted in made])
+            same = {(key, record.speaker, record.text) for key, record in there.items()}
+            kept = [counted for counted in made if counted[:3] in same]
+            for some in chunks([counted.record for counted in kept], IN_CHUNK):
                 old = (terms.c.scope == scope.key, terms.c.record.in_(list(some)))
                 connection.execute(delete(terms).where(*old))
-            # One that was forgotten meanwhile must not leave its words behind.
-            there = loading.find_records(connection, scope, [row["record"] for row in rows])
-            kept = [row for row in rows if row["record"] in there]
-            if kept:
-                connection.execute(insert(terms), kept)
-            changes: list[tuple[str, bytes | None]] = [("reindexed", r["record"]) for r in kept]
+            rows: list[dict[str, Any]] = [
+                {
+                    "scope": scope.key,
+                    "record": counted.record,
+                    "version": version,
+                    "length": counted.length,
+                    "hashes": counted.hashes,
+                    "counts": counted.counts,
+                }
+                for counted in kept
+            ]
+            if rows:
+                connection.execute(insert(terms), rows)
+            changes: list[tuple[str, bytes | None]] = [("reindexed", r["record"]) for r in rows]
             erasing.log_changes(connection, scope, now_micros(), changes)
 
     def drop_bad_vectors(self, scope: Scope, embedder: KnownEmbedder) -> int:
@@ -98,6 +99,16 @@ class DerivedRows:
             )
             ids = [bytes(key) for key in found.scalars()]
             return list(loading.find_records(connection, scope, ids).items())
+
+
+def _without_vector(embedder: KnownEmbedder) -> Any:
+    records, vectors = schema.records, schema.vectors
+    same = and_(
+        vectors.c.scope == records.c.scope,
+        vectors.c.record == records.c.id,
+        vectors.c.embedder == embedder.number,
+    )
+    return select(records.c.id).outerjoin(vectors, same).where(vectors.c.record.is_(None))
 
 
 def bad_terms(version: int) -> ColumnElement[bool]:

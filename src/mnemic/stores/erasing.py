@@ -131,6 +131,8 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
     ).all()
     _note_messages(connection, erased, schema.messages.c.scope == scope.key)
     _note(erased, (row.text for row in records))
+    sessions = select(schema.sessions.c.session).where(schema.sessions.c.scope == scope.key)
+    _note(erased, (scope.name, *connection.execute(sessions).scalars()), LEAST_OTHER)
     erased.memories = len(records)
     for table in (schema.records, schema.support, schema.terms, schema.vectors, schema.sessions):
         connection.execute(delete(table).where(table.c.scope == scope.key))
@@ -269,7 +271,12 @@ def _note_messages(connection: Connection, erased: Erased, *where: ColumnElement
     columns = schema.messages.c
     rows = connection.execute(
         select(
-            columns.content, columns.message_id, columns.metadata, columns.extra, columns.tags
+            columns.content,
+            columns.message_id,
+            columns.name,
+            columns.metadata,
+            columns.extra,
+            columns.tags,
         ).where(*where)
     )
     for content, *others in rows:

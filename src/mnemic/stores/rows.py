@@ -64,6 +64,26 @@ class Appended:
     stored: int = 0
 
 
+class Embedded(NamedTuple):
+    """The vector of a record, as it is kept, with what it was made of."""
+
+    record: bytes
+    speaker: str | None
+    text: str
+    vector: bytes
+
+
+class Counted(NamedTuple):
+    """The terms of a record, as they are kept, with what they were counted in."""
+
+    record: bytes
+    speaker: str | None
+    text: str
+    length: int
+    hashes: bytes
+    counts: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Characters `start` to `stop` of a message, and the memory that stands on them."""

@@ -35,6 +35,7 @@ BUSY_TIMEOUT_MS = 10_000
 _PRAGMAS = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA synchronous=FULL",
+    "PRAGMA fullfsync=ON",  # macOS, whose fsync leaves it to the disk when to write
     "PRAGMA secure_delete=ON",
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cache_size=-16000",

@@ -17,6 +17,7 @@ from mnemic.stores.erasing import Erased
 from mnemic.stores.known import KnownEmbedder, require_in_use
 from mnemic.stores.rows import (
     Appended,
+    Embedded,
     IndexRows,
     NewMessage,
     NewPassage,
@@ -51,7 +52,7 @@ class Store:
         self,
         scope: Scope,
         embedder: KnownEmbedder,
-        vectors: Sequence[tuple[bytes, bytes]],
+        vectors: Sequence[Embedded],
         job: bytes | None = None,
     ) -> None:
         """Commit vectors, and finish the job they were due to. Not synced: they can be made again."""

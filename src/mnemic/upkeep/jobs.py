@@ -16,6 +16,8 @@ from mnemic.writing.remember import Writer
 # How many jobs of a kind one round looks at.
 MAX_JOBS = 64
 MAX_SCRUBS = 1_000
+# And one that is to do all of them.
+MAX_ALL = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Worker:
 
     def scrub(self, eraser: Eraser) -> None:
         """Remove the bytes of erasures that a reader, or a crash, stood in the way of."""
-        jobs = [job for job in self.outbox.due(SCRUB, MAX_SCRUBS, all=self.all)]
+        jobs = self.outbox.due(SCRUB, MAX_ALL if self.all else MAX_SCRUBS, all=self.all)
         taken = [job for job in jobs if self.outbox.take(job)]
         if not taken:
             return
@@ -47,7 +49,7 @@ class Worker:
         Raises the embedder's error; what was made before it stays.
         """
         refused = None
-        for job in self.outbox.due("embed", MAX_JOBS, all=self.all):
+        for job in self.outbox.due("embed", MAX_ALL if self.all else MAX_JOBS, all=self.all):
             if not self.outbox.take(job):
                 continue
             try:

@@ -13,23 +13,27 @@ from mnemic.writing.mend import mend_scope
 from mnemic.writing.remember import Writer
 
 
-def mend_store(
-    ledger: Ledger, writer: Writer | None, progress: Callable[[int], None] | None
+def mend_files(ledger: Ledger) -> list[str]:
+    """Mend what the database itself finds wrong; says what was done, a line each."""
+    if not ledger.damage():
+        return []
+    ledger.reindex()
+    if damage := ledger.damage():
+        raise StoreUnreadable(
+            f"the file is damaged beyond its indexes: {damage[0]}; restore a backup"
+        )
+    return ["the file's indexes were damaged, and were made anew"]
+
+
+def mend_derived(
+    ledger: Ledger, writer: Writer, progress: Callable[[int], None] | None
 ) -> list[str]:
-    """Mend a store; says what was done, a line each. Without a writer there is nothing derived yet."""
+    """Make terms and vectors where there are none of use; says what was done, a line each."""
     done: list[str] = []
-    if ledger.damage():
-        ledger.reindex()
-        if damage := ledger.damage():
-            raise StoreUnreadable(
-                f"the file is damaged beyond its indexes: {damage[0]}; restore a backup"
-            )
-        done.append("the file's indexes were damaged, and were made anew")
     words, vectors = 0, 0
-    if writer is not None:
-        for scope in ledger.scopes():
-            mended = mend_scope(writer, scope, progress)
-            words, vectors = words + mended[0], vectors + mended[1]
+    for scope in ledger.scopes():
+        mended = mend_scope(writer, scope, progress)
+        words, vectors = words + mended[0], vectors + mended[1]
     if words:
         done.append(f"words of memories counted anew: {words:,}")
     if vectors:

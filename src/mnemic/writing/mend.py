@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mnemic.models.terms import TERMS_VERSION, count_terms
-from mnemic.records import Scope
+from mnemic.records import MemoryRecord, Scope
+from mnemic.stores.rows import Counted
 from mnemic.writing.passages import text_to_embed
 from mnemic.writing.remember import EMBED_BATCH, Writer
 
@@ -23,13 +24,16 @@ def mend_terms(writer: Writer, scope: Scope, progress: Progress | None = None) -
     """Count the words of memories anew whose terms are missing, damaged or of another version."""
     rows, made = writer.derived, 0
     while batch := rows.without_terms(scope, TERMS_VERSION, EMBED_BATCH):
-        counted = [(key, count_terms(text_to_embed(r.speaker, r.text))) for key, r in batch]
-        made_anew = [(key, terms.length, terms.hashes, terms.counts) for key, terms in counted]
-        rows.put_terms(scope, TERMS_VERSION, made_anew)
+        rows.put_terms(scope, TERMS_VERSION, [_counted(key, record) for key, record in batch])
         made += len(batch)
         if progress is not None:
             progress(made)
     return made
+
+
+def _counted(key: bytes, record: MemoryRecord) -> Counted:
+    terms = count_terms(text_to_embed(record.speaker, record.text))
+    return Counted(key, record.speaker, record.text, terms.length, terms.hashes, terms.counts)
 
 
 def fill_vectors(

@@ -16,7 +16,7 @@ from mnemic.records import MemoryRecord, Message, Receipt, Scope
 from mnemic.stores.derived import DerivedRows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.outbox import Job, Outbox
-from mnemic.stores.rows import Appended, NewMessage, chunks, from_id, pack_vectors
+from mnemic.stores.rows import Appended, Embedded, NewMessage, chunks, from_id, pack_vectors
 from mnemic.stores.store import Store
 from mnemic.timing import Timer
 from mnemic.writing.messages import digest_of
@@ -76,10 +76,10 @@ class Writer:
                     texts = [text_to_embed(speaker, text) for _, speaker, text in batch]
                     vectors = embed_checked(self.embedder, texts)
                 with timer.step("vectors"):
-                    keys = [key for key, *_ in batch]
-                    keyed = list(zip(keys, pack_vectors(vectors), strict=True))
+                    packed = zip(batch, pack_vectors(vectors), strict=True)
+                    made = [Embedded(*passage, vector) for passage, vector in packed]
                     job = done.job if number == len(batches) else None
-                    self.store.add_vectors(scope, self.known, keyed, job)
+                    self.store.add_vectors(scope, self.known, made, job)
             except (EmbedderError, StoreError) as error:
                 return f"{error} (the words are safe; the vectors follow)"
         return None
@@ -90,7 +90,7 @@ class Writer:
             self.outbox.finish(job.scope_key, job.id)
             return
         keys = [job.payload[at : at + 16] for at in range(0, len(job.payload), 16)]
-        self.embed_records(job.scope, list(self.store.find_records(job.scope, keys).items()))
+        self.embed_records(job.scope, self.derived.due(job.scope, self.known, keys))
         self.outbox.finish(job.scope_key, job.id)
 
     def embed_records(self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]]) -> None:
@@ -112,6 +112,6 @@ class Writer:
 
     def _embed_some(self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]]) -> None:
         texts = [text_to_embed(record.speaker, record.text) for _, record in records]
-        packed = pack_vectors(embed_checked(self.embedder, texts))
-        keyed = list(zip([key for key, _ in records], packed, strict=True))
-        self.store.add_vectors(scope, self.known, keyed, None)
+        packed = zip(records, pack_vectors(embed_checked(self.embedder, texts)), strict=True)
+        made = [Embedded(key, r.speaker, r.text, vector) for (key, r), vector in packed]
+        self.store.add_vectors(scope, self.known, made, None)
