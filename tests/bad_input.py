@@ -43,6 +43,7 @@ from mnemic.errors import (
     StoreClosed,
     StoreError,
     StoreFull,
+    StoreMoved,
     StoreReadOnly,
     StoreTooNew,
     StoreUnreadable,
@@ -938,7 +939,7 @@ def _opening_cases() -> Cases:
     yield from cases(unreadable, StoreUnreadable)
     cut = {"half a database": _cut(0.5), "50 bytes of a database": _cut(50)}
     yield from cases(cut, StoreUnreadable, varies=r"(?<=damaged \().*?(?=\);)")
-    yield from cases({"a folder": _folder}, StoreError)
+    yield from cases({"a folder": _folder}, InputError)
     yield from cases({"a newer Mnemic's database": _sql(f"{version} '9999'")}, StoreTooNew)
     yield from cases(
         {"a database of a version that never was": _sql(f"{version} '0000'")},
@@ -1002,6 +1003,17 @@ def _pragma(memory: Memory, pragma: Callable[[Any], str]) -> None:
 
 def _freeze(ground: Ground) -> None:
     _pragma(ground.memory, lambda _: "PRAGMA query_only=1")
+
+
+def _while_away(call: Call, ground: Ground) -> Any:
+    """Make a call while the file goes by another name."""
+    assert ground.memory is not None
+    away = ground.path.with_suffix(".moved")
+    ground.path.rename(away)
+    try:
+        return call(ground)
+    finally:
+        away.rename(ground.path)
 
 
 @dataclass
@@ -1074,6 +1086,10 @@ def _database_cases() -> Cases:
     )
     frozen = "a file that can't be written to"
     yield from _wherever(frozen, WRITES, StoreReadOnly, before=_freeze, lasting=True)
+    moved = "a file that was moved, or removed, while it was open"
+    calls = {**WRITES, "`recall()`": READS["`recall()`"]}
+    away = {to: partial(_while_away, call) for to, call in calls.items()}
+    yield from _wherever(moved, away, StoreMoved)
     text = " ".join(str(number) for number in range(10_000))
     full = "a disk that fills up while the words are written"
     yield Case(

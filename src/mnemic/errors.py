@@ -8,6 +8,7 @@
     │   ├── StoreBusy         another writer held the lock for too long; a retry helps
     │   ├── StoreFull         the disk is full, or a quota is used up; nothing was changed
     │   ├── StoreReadOnly     the file or its folder can't be written to
+    │   ├── StoreMoved        the file was moved, removed or replaced while it was open
     │   ├── StoreTooNew       the file was written by a newer Mnemic
     │   ├── StoreUnreadable   the file isn't a database, or not one of ours
     │   └── StoreClosed       the memory was closed
@@ -36,6 +37,7 @@ __all__ = [
     "StoreClosed",
     "StoreError",
     "StoreFull",
+    "StoreMoved",
     "StoreReadOnly",
     "StoreTooNew",
     "StoreUnreadable",
@@ -95,6 +97,12 @@ class StoreReadOnly(StoreError):
     """The file or its folder can't be written to."""
 
     code = "store_read_only"
+
+
+class StoreMoved(StoreError):
+    """The file was moved, removed or replaced while it was open; open it again."""
+
+    code = "store_moved"
 
 
 class StoreTooNew(StoreError):

@@ -93,6 +93,12 @@ def read_path(value: Any, what: str) -> str:
     return home
 
 
+def check_progress(progress: Any) -> None:
+    """Refuse what can't be called, before the work that it would tell of."""
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress must be a function, not {kind_of(progress)}")
+
+
 def read_time(value: Any, what: str, years: range = STORED_YEARS) -> datetime:
     """Read a moment: an aware datetime, ISO 8601 text with its zone, or seconds since 1970. UTC.
 

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +16,7 @@ from sqlalchemy import Connection
 
 from mnemic.core import Core
 from mnemic.errors import EmbedderError, InputError, StoreError
-from mnemic.inputs import read_name, read_path
+from mnemic.inputs import check_progress, read_name
 from mnemic.models.embedder import Embedder
 from mnemic.records import (
     DEFAULT_TENANT,
@@ -42,7 +41,7 @@ from mnemic.stores.rows import SaidMessage, require_id, to_id
 from mnemic.stores.store import SCRUB_GRACE_MICROS
 from mnemic.timing import Timer
 from mnemic.upkeep.doctor import check
-from mnemic.upkeep.restoring import restore
+from mnemic.upkeep.restoring import file_of, restore
 from mnemic.writing.messages import RememberInput, read_input
 from mnemic.writing.passages import make_passage
 from mnemic.writing.reembed import reembed
@@ -109,6 +108,7 @@ class Memory:
         self._core.close()
 
     def __enter__(self) -> Self:
+        self._core.database.require_open()
         return self
 
     def __exit__(
@@ -303,6 +303,7 @@ class Operator:
         Interrupted, it goes on where it was when called again; until it is done, the old vectors
         answer. `progress(done)` is called after each batch.
         """
+        check_progress(progress)
         core = self._core
         known, made = reembed(core.ledger, core.writer_for, core.embedder, progress)
         core.moved(known)
@@ -319,7 +320,8 @@ class Operator:
 
         `replace` allows an older backup to be there. `progress(bytes, of)` is called now and then.
         """
-        file = Path(read_path(path, "a backup")).absolute()
+        check_progress(progress)
+        file = file_of(path, "backup")
         size = self._core.ledger.copy_to(file, replace, progress)
         return Backup(str(file), size)
 
@@ -338,4 +340,5 @@ class Operator:
         Says what was done, a line each. Text is never touched: where that is damaged, restore a backup.
         `progress(done)` is called after each batch.
         """
+        check_progress(progress)
         return self._core.repair(progress)

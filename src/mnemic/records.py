@@ -36,9 +36,18 @@ class Scope:
         return _scope_key(self.tenant, self.kind, self.name)
 
     def __str__(self) -> str:
-        """`user:ana`, or `acme/user:ana` in a tenant other than the default."""
-        prefix = "" if self.tenant == DEFAULT_TENANT else f"{self.tenant}/"
-        return f"{prefix}{self.kind}:{self.name}"
+        """`user:ana`, or `acme/user:ana` in a tenant other than the default.
+
+        A slash in a name is written `%2F`, and a percent sign `%25`, so that no two scopes read alike.
+        """
+        tenant, name = (
+            part.replace("%", "%25").replace("/", "%2F") for part in (self.tenant, self.name)
+        )
+        return (
+            f"{self.kind}:{name}"
+            if self.tenant == DEFAULT_TENANT
+            else f"{tenant}/{self.kind}:{name}"
+        )
 
 
 @lru_cache(maxsize=4096)

@@ -5,9 +5,12 @@ One life runs in real processes. The rest calls `main` in this one, which saves 
 
 from __future__ import annotations
 
+import errno
+import gzip
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +26,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from mnemic.memory import Memory
 from mnemic.surfaces.cli import asking, demo, keeping, moving  # noqa: F401
 from mnemic.surfaces.cli.app import app, main
 from tests.fakes import environment
@@ -235,7 +239,11 @@ ERRORS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "nobody to ask": (("forget", "--everything"), "input", "--yes"),
     "nobody to ask of a session": (("forget", "--session", "s1"), "input", "--yes"),
     "nothing named": (("forget",), "input", "--message-id"),
-    "too much named": (("forget", UNKNOWN, "--everything", "--yes"), "input", "what to forget"),
+    "too much named": (
+        ("forget", UNKNOWN, "--everything", "--yes"),
+        "input",
+        "one thing to forget",
+    ),
     "no such memory": (("show", UNKNOWN), "input", UNKNOWN),
     "no id": (("history", "seven"), "input", "'seven'"),
     "an empty message": (("remember", " "), "input", "empty"),
@@ -244,7 +252,11 @@ ERRORS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "an unknown scope": (("list", "--scope", "boss"), "input", "agent:support"),
     "two scopes": (("list", "--scope", "agent:a", "--user", "ana"), "input", "not both"),
     "no pair": (("recall", "where?", "--where", "home"), "input", "key=value"),
-    "no file to write": (("export", "{folder}"), "input", "can't write"),
+    "no file to write": (("export", "{folder}"), "input", "is a folder"),
+    "no folder to write to": (("export", "{folder}/no/file"), "input", "can't write"),
+    "an export that is there": (("export", "{file}"), "input", "--replace"),
+    "a store to write over": (("export", "{folder}/life.db", "--replace"), "input", "database"),
+    "no pair of JSON": (("recall", "where?", "--where", "page:=three"), "input", "no JSON"),
     "another id's content": (("remember", "Else.", "--id", "m1"), "id_conflict", "'m1'"),
 }
 
@@ -463,3 +475,95 @@ def test_a_list_of_none_isnt_said_to_be_empty(call: Call, db: str) -> None:
 
 def test_a_program_can_parse_what_it_did_wrong(call: Call) -> None:
     assert call("import", "x.json", "--format", "diary", "--json").json["error"]["code"]
+
+
+# --- what a terminal, a pipe or a name may do ------------------------------------------------------
+
+
+def command(*args: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    line = [sys.executable, "-m", "mnemic", *args]
+    return subprocess.run(line, capture_output=True, env=environment(), timeout=60, **more)
+
+
+def test_the_version_and_help_without_a_command(call: Call) -> None:
+    told = call("--version")
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(r"mnemic \d+\.\d+\.\d+\n", told.out)
+    told = call()
+    assert (told.code, told.err) == (2, "")
+    assert "Usage: mnemic" in told.out
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[bold]z", ":smile:", "a\x1b[31mb"])
+def test_names_and_texts_are_shown_as_they_are(name: str, call: Call, db: str) -> None:
+    if "\x1b" not in name:  # which no name may hold
+        call("remember", "hi", "--user", name, "--db", db)
+        assert name.replace("/", "%2F") in call("stats", "--db", db).out
+    call("remember", f"said {name} here", "--name", "Ana", "--db", db)
+    seen = name.replace("\x1b", "\\x1b")
+    for command in (("list",), ("recall", "what was said?")):
+        assert f"said {seen} here" in call(*command, "--db", db).out
+
+
+def test_names_with_slashes_are_told_apart_and_can_be_named(call: Call, db: str) -> None:
+    with Memory(db) as memory:
+        memory.user("a/user:b").remember("of the one")
+        memory.tenant("user:a").user("b").remember("of the other")
+        names = {str(scope): scope for scope in memory.operator.scopes()}
+    assert len(names) == 2
+    for name, said in zip(sorted(names), ("of the one", "of the other"), strict=True):
+        assert said in call("list", "--scope", name, "--db", db).out
+
+
+def test_import_reads_pipes_whole(tmp_path: Path) -> None:
+    lines = b"".join(b'{"role": "user", "content": "Message %d."}\n' % n for n in range(3000))
+    for number, file in enumerate(("-", "/dev/stdin") if os.path.exists("/dev/stdin") else ("-",)):
+        for form, content in enumerate((lines, gzip.compress(lines))):
+            db = str(tmp_path / f"{number}{form}.db")
+            done = command("import", file, "--db", db, "--json", input=content)
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["messages"] == 3000
+
+
+def test_an_export_that_breaks_off_leaves_the_older_one(
+    call: Call, db: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "all.jsonl"
+    call("remember", "Something.", "--db", db)
+    call("export", str(file), "--db", db)
+    before = file.read_bytes()
+    call("remember", "Something else.", "--db", db)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def full(_item: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("mnemic.transfer.exporting._message", full)
+        told = call("export", str(file), "--db", db, "--replace")
+        assert (told.code, "No space left" in told.err) == (1, True)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.glob("all*")) == ["all.jsonl"]
+    assert call("export", str(file), "--db", db, "--replace").code == 0
+    assert len(file.read_bytes()) > len(before)
+    assert call("export", "-", "--db", db).out == file.read_text("utf-8")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_that_cant_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    db = str(tmp_path / "life.db")
+    with open("/dev/full", "wb") as full:
+        line = [sys.executable, "-m", "mnemic", "remember", "kept", "--db", db]
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, env=environment())
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error (output): can't write the output: ")
+    assert done.stderr.count(b"\n") == 1
+    assert b"kept" in command("list", "--db", db).stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="of the shell")
+def test_without_standard_input(tmp_path: Path) -> None:
+    for args in ("remember -", "import -"):
+        line = f'"{sys.executable}" -m mnemic {args} --db "{tmp_path}/life.db" <&-'
+        done = subprocess.run(["sh", "-c", line], capture_output=True, env=environment())
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.startswith(b"error (input): standard input is closed")

@@ -184,6 +184,41 @@ def test_what_a_progress_raises_ends_the_backup(
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_damaged_store_is_not_blamed_on_its_backup(filled: Memory, tmp_path: Path) -> None:
+    filled.close()
+    db = tmp_path / "memory.db"
+    with db.open("r+b") as file:
+        file.seek(8 * 4096)
+        file.write(os.urandom(4 * 4096))
+    with open_memory(db) as memory, pytest.raises(StoreUnreadable, match=r"memory\.db is"):
+        memory.operator.backup(tmp_path / "b.db")
+    with pytest.raises(StoreUnreadable, match=r"memory\.db is"):
+        Memory.restore(db, tmp_path / "new.db")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nobody is refused anything")
+def test_a_read_only_store_can_be_backed_up(filled: Memory, db: Path, tmp_path: Path) -> None:
+    db.chmod(0o444)
+    filled.operator.backup(tmp_path / "b.db")
+
+
+@pytest.mark.parametrize("given", [5, "tell me"])
+def test_what_cant_be_called_is_refused_before_the_work(
+    filled: Memory, tmp_path: Path, given: Any
+) -> None:
+    with pytest.raises(InputError, match="progress must be a function"):
+        filled.operator.backup(tmp_path / "b.db", given)
+    for call in (filled.operator.reembed, filled.operator.repair):
+        with pytest.raises(InputError, match="progress must be a function"):
+            call(given)
+    assert not (tmp_path / "b.db").exists()
+
+
+def test_a_backup_may_be_named_by_a_url(filled: Memory, tmp_path: Path) -> None:
+    made = filled.operator.backup(f"sqlite:///{tmp_path / 'b.db'}")
+    assert made.path == str(tmp_path / "b.db")
+
+
 def test_what_a_progress_returns_doesnt_matter(
     filled: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ CODES = {
     "StoreClosed": "store_closed",
     "StoreError": "store",
     "StoreFull": "store_full",
+    "StoreMoved": "store_moved",
     "StoreReadOnly": "store_read_only",
     "StoreTooNew": "store_too_new",
     "StoreUnreadable": "store_unreadable",

@@ -467,7 +467,7 @@ BROKEN = [rows_that_stay, a_cache_that_isnt_refreshed, scopes_that_mix, pins_tha
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: str(broken.__name__))
 def test_the_machine_finds(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = settings(CHECKS, max_examples=60, derandomize=True, phases=[Phase.generate])
+    quick = settings(CHECKS, max_examples=300, derandomize=True, phases=[Phase.generate])
     quick = settings(quick, report_multiple_bugs=False)
     with broken(monkeypatch), pytest.raises(AssertionError):
         run_state_machine_as_test(Life, settings=quick)

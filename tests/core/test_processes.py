@@ -402,7 +402,9 @@ def test_closing_that_is_interrupted_can_be_done_again(db: Path) -> None:
 # --- signals -----------------------------------------------------------------------------------------
 
 SIGNALLED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as nohup, or a shell's &, may not have left it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from mnemic.memory import Memory
 from tests.fakes import FakeEmbedder
 with Memory(sys.argv[1], embedder=FakeEmbedder()) as memory:

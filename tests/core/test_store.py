@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from mnemic.errors import (
     InputError,
     StoreClosed,
     StoreError,
+    StoreMoved,
     StoreTooNew,
     StoreUnreadable,
 )
@@ -175,8 +178,12 @@ def test_an_empty_file_becomes_a_store(db: Path) -> None:
 def test_a_folder_is_made_and_a_folder_is_no_file(tmp_path: Path) -> None:
     with open_new(tmp_path / "a" / "b" / "new.db") as memory:
         assert memory.operator.stats().messages == 0
-    with pytest.raises(StoreError):
+    with pytest.raises(InputError, match="is a folder"):
         open_new(tmp_path / "a")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(InputError, match="no ordinary file"):
+            open_new(tmp_path / "pipe")
     with pytest.raises(StoreError, match="can't be opened"):
         open_new(tmp_path / "a" / "b" / "new.db" / "c.db")
 
@@ -248,6 +255,24 @@ def test_two_processes_open_a_new_file_at_once(tmp_path: Path) -> None:
             process.stdin.close()
             assert process.wait(timeout=30) == 0
             process.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows moves no file that is open")
+def test_nothing_is_acknowledged_in_a_file_that_went_away(db: Path, ana: ScopedMemory) -> None:
+    ana.remember("one")
+    away = db.with_name("away.db")
+    for replaced in (False, True):
+        db.rename(away)
+        if replaced:
+            shutil.copy(away, db)
+        for use in (lambda: ana.remember("two"), lambda: ana.recall("one"), lambda: texts(ana)):
+            with pytest.raises(StoreMoved, match="moved"):
+                use()
+        db.unlink(missing_ok=True)
+        away.rename(db)  # put back, all goes on
+        assert texts(ana) == ["one"]
+    ana.remember("three")
+    assert texts(ana) == ["one", "three"]
 
 
 def test_a_new_file_that_another_is_writing_is_waited_for(db: Path) -> None:

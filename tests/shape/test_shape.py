@@ -71,6 +71,7 @@ PUBLIC = {
     "StoreClosed",
     "StoreError",
     "StoreFull",
+    "StoreMoved",
     "StoreReadOnly",
     "StoreStats",
     "StoreTooNew",

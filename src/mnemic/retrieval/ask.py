@@ -37,14 +37,17 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
     number = isinstance(diversity, int | float) and not isinstance(diversity, bool)
     if not number or not 0 <= diversity <= 1:
         raise InputError(f"diversity is a number from 0 to 1, not {shown(diversity)}")
+    since, until = _moment(given["since"], "since"), _moment(given["until"], "until")
+    if since is not None and until is not None and since > until:
+        raise InputError(f"since ({since.isoformat()}) lies after until ({until.isoformat()})")
     return Question(
         text=read_text(text, "the question", MAX_QUESTION),
         at=_moment(given["at"], "at") or datetime.now(UTC),
         limit=_whole(given["limit"], "limit", MAX_LIMIT),
         budget=None if given["budget"] is None else _whole(given["budget"], "budget", MAX_BUDGET),
         kinds=_kinds(given["kinds"]),
-        since=_moment(given["since"], "since"),
-        until=_moment(given["until"], "until"),
+        since=since,
+        until=until,
         session=None if session is None else read_name(session, "in_session"),
         where=read_json(given["where"], "where"),
         tags=read_tags(given["tags"]),

@@ -52,6 +52,10 @@ class Backend(Protocol):
         """Size of everything it keeps."""
         ...
 
+    def check_place(self) -> None:
+        """Raise `StoreMoved` where what is open isn't what the name stands for any more."""
+        ...
+
     def truncate_log(self, engine: Engine) -> bool:
         """Empty the log; False where a reader stands in the way."""
         ...

@@ -117,8 +117,8 @@ def write_copy(
             raise
         finally:
             driver.set_progress_handler(None, 0)
+        _sync(part)  # while it can be written to, as the store itself may not be
         shutil.copymode(source, part)
-        _sync(part)
         os.replace(part, path)
         _sync(path.parent)
     size = path.stat().st_size

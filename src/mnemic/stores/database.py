@@ -86,6 +86,10 @@ class Database:
             raise self._closed()
         return self._engine
 
+    def require_open(self) -> None:
+        """Raise `StoreClosed` after `close`."""
+        _ = self.engine
+
     def close(self) -> None:
         """Give back every connection, once calls under way are done. Closing twice does nothing.
 
@@ -138,6 +142,7 @@ class Database:
             with self._gate.inside():
                 if self._engine is None:
                     raise self._closed()
+                self.backend.check_place()
                 with self._once.connect() as connection:
                     yield connection
         except (DBAPIError, PoolTimeout) as error:
@@ -166,7 +171,9 @@ class Database:
     def using(self) -> Iterator[Engine]:
         """The pool of connections, for a call that neither `close` nor a fork may interrupt."""
         with self.explained(), self._gate.inside():
-            yield self.engine
+            engine = self.engine
+            self.backend.check_place()
+            yield engine
 
     @contextmanager
     def explained(self) -> Iterator[None]:

@@ -47,6 +47,15 @@ if hasattr(os, "register_at_fork"):  # POSIX
     os.register_at_fork(after_in_child=_forget_all)
 
 
+def place_of(path: Path) -> Key | None:
+    """Which file a path names just now; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def opened(path: Path) -> Key:
     """Note that someone has the database open; to be undone by `closed`."""
     with _lock:

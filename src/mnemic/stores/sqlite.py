@@ -22,12 +22,13 @@ from mnemic.errors import (
     StoreBusy,
     StoreError,
     StoreFull,
+    StoreMoved,
     StoreReadOnly,
     StoreUnreadable,
 )
 from mnemic.stores.backend import BEGIN
 from mnemic.stores.copies import Progress, whose, write_copy
-from mnemic.stores.search import Key, closed, left_over, opened
+from mnemic.stores.search import Key, closed, left_over, opened, place_of
 
 APPLICATION_ID = 0x4D4E454D  # "MNEM", so that `file` and we can tell our files from others'
 BUSY_TIMEOUT_MS = 10_000
@@ -73,6 +74,7 @@ class SqliteBackend:
 
     def make_engine(self) -> Engine:
         """Make the pool of connections; the folder is made if it is missing."""
+        require_file(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -121,6 +123,14 @@ class SqliteBackend:
         if key is not None:
             closed(key)
 
+    def check_place(self) -> None:
+        """Refuse to go on in a file that goes by another name now, or by none."""
+        if self._key is not None and place_of(self.path) != self._key:
+            raise StoreMoved(
+                f"{self.path} was moved, removed or replaced while it was open; nothing is written to"
+                " it any more: put it back, or close this memory and open it again"
+            )
+
     def claim(self, connection: Connection) -> None:
         """Mark a new file as ours."""
         connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
@@ -167,7 +177,7 @@ class SqliteBackend:
     def left_over(self, texts: Sequence[bytes]) -> bool:
         """Tell whether a piece of any of the texts is left in the file where no row is."""
         if self._key is None:
-            raise StoreError(f"{self.path} is gone; was it removed?")
+            raise StoreMoved(f"{self.path} is gone; was it removed?")
         try:
             return left_over(self.path, self._key, texts)
         except OSError as error:
@@ -184,7 +194,8 @@ class SqliteBackend:
                 driver: Any = connection.connection.dbapi_connection
                 return write_copy(driver, self.path, path, progress)
         except (OSError, sqlite3.Error) as error:
-            raise explain(error, path) from error
+            mine = getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_OURS
+            raise explain(error, self.path if mine else path) from error
 
     def _check_free(self, path: Path, replace: bool) -> None:
         """Refuse what a copy would destroy, or be destroyed by."""
@@ -193,7 +204,8 @@ class SqliteBackend:
                 raise InputError(f"{path} is the store itself; name another file")
             if not replace:
                 raise InputError(
-                    f"{path} is there already; name another file, or say that it be replaced"
+                    f"{path} is there already; name another file, or replace it"
+                    " (replace=True, --replace)"
                 )
             if whose(path, APPLICATION_ID) != "ours":
                 raise InputError(f"{path} is no copy of a store of ours; name another file")
@@ -218,7 +230,8 @@ class SqliteBackend:
                 rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").scalars().all()
         except DatabaseError as error:
             return [str(error.orig)]
-        return [str(row) for row in rows if row != "ok"]
+        lines = [line for row in rows for line in str(row).splitlines() if line != "ok"]
+        return [line for line in lines if not line.startswith("***")][:20]
 
     def explain(self, error: BaseException) -> MnemicError | None:
         """Turn a driver's error into one of ours; None where it isn't a known one."""
@@ -252,7 +265,7 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> MnemicError:
     if sqlite3.SQLITE_READONLY in kinds or (sqlite3.SQLITE_CANTOPEN in kinds and shut):
         return StoreReadOnly(
             f"{name} can't be written to ({says});"
-            " make the file and its folder writable, or name another file"
+            " make the file, those beside it (-wal, -shm) and its folder writable, or name another file"
         )
     if sqlite3.SQLITE_CANTOPEN in kinds:
         return StoreError(
@@ -260,6 +273,13 @@ def explain(error: sqlite3.Error | OSError, path: Path) -> MnemicError:
             " read, in a folder that this user may write to"
         )
     return StoreError(f"{name}: {says}; look it over with `mnemic doctor`, or restore a backup")
+
+
+def require_file(path: Path) -> None:
+    """Refuse a folder, a device, a pipe, before SQLite tries to make sense of it."""
+    if path.exists() and not path.is_file():
+        what = "a folder; name a file in it" if path.is_dir() else "no ordinary file; name another"
+        raise InputError(f"{path} is {what}")
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -68,6 +68,8 @@ class MeasuringEmbedder(FakeEmbedder):
 
     def __init__(self, max_tokens: int = 12) -> None:
         super().__init__("fake-measuring")
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
         self.max_tokens = max_tokens
 
     def token_offsets(self, text: str) -> list[tuple[int, int]]:

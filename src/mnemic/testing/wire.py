@@ -52,6 +52,13 @@ class Reply:
     half: bool = False
     drop: bool = False
 
+    def __post_init__(self) -> None:
+        status: object = self.status
+        if type(status) is not int or not 100 <= status <= 599:
+            raise ValueError(f"status must be a number from 100 to 599, not {status!r}")
+        if not self.delay >= 0:
+            raise ValueError(f"delay must be seconds from 0 on, not {self.delay!r}")
+
 
 Said = str | ToolCall | Reply
 

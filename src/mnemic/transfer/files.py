@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,14 +26,14 @@ _NOT_SPACE = re.compile(r"\S")
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a file for reading as UTF-8, through gzip where it is gzipped."""
-    try:
-        with path.open("rb") as probe:
-            zipped = probe.read(2) == b"\x1f\x8b"
-    except OSError as error:
-        raise InputError(f"can't read {shown(str(path))}: {error.strerror or error}") from None
+    """Open a file for reading as UTF-8, through gzip where it is gzipped; `-` is standard input."""
     with ExitStack() as stack:
-        raw: BinaryIO = stack.enter_context(path.open("rb"))
+        try:
+            raw: BinaryIO = stack.enter_context(_opened(path))
+            # Looked at, and not read: a pipe can't be begun anew.
+            zipped = cast(io.BufferedReader, raw).peek(2)[:2] == b"\x1f\x8b"
+        except OSError as error:
+            raise InputError(f"can't read {shown(str(path))}: {error.strerror or error}") from None
         if zipped:
             raw = cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=raw)))
         try:
@@ -45,6 +46,14 @@ def open_text(path: Path) -> Iterator[TextIO]:
             raise InputError(
                 f"can't read on in {shown(path.name)}: {error.strerror or error}"
             ) from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    if str(path) != "-":
+        return path.open("rb")
+    if sys.stdin is None:
+        raise InputError("standard input is closed; name a file")
+    return open(sys.stdin.fileno(), "rb", closefd=False)
 
 
 def iter_json(handle: TextIO, where: str) -> Iterator[tuple[int, Any]]:

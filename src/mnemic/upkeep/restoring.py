@@ -25,6 +25,7 @@ from mnemic.stores.sqlite import (
     BUSY_TIMEOUT_MS,
     SqliteBackend,
     explain,
+    require_file,
     sqlite_path,
 )
 
@@ -33,13 +34,16 @@ def restore(
     backup: str | os.PathLike[str], target: str | os.PathLike[str], *, replace: bool
 ) -> Restored:
     """Put a backup in a store's place, whole or not at all."""
-    source, place = _file_of(backup, "backup"), _file_of(target, "target")
+    source, place = file_of(backup, "backup"), file_of(target, "target")
     try:
-        if not source.is_file():
+        require_file(source)
+        require_file(place)
+        if not source.exists():
             raise InputError(f"there is no backup at {shown(str(source))}")
         if place.exists() and place.stat().st_size and not replace:
             raise InputError(
-                f"there is a store at {place}; say that it be replaced, or name another"
+                f"there is a store at {place}; name another, or replace it"
+                " (replace=True, --replace)"
             )
         _check_marks(source, place)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +57,8 @@ def restore(
     )
 
 
-def _file_of(target: str | os.PathLike[str], what: str) -> Path:
+def file_of(target: str | os.PathLike[str], what: str) -> Path:
+    """The file that a path or a URL names; `InputError` for another database's URL."""
     path = sqlite_path(read_path(target, f"a {what}"))
     if path is None:
         raise InputError(f"the {what} has to be a file, not another database's URL")
@@ -87,7 +92,12 @@ def _prepared(source: Path, part: Path, known: KnownEmbedder | None) -> StoreSta
     """A copy of the backup beside the store: of this version's schema, intact, and a new epoch."""
     with closing(open_to_read(source)) as connection:
         connection.isolation_level = None
-        write_copy(connection, source, part, None)
+        try:
+            write_copy(connection, source, part, None)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            raise explain(error, source) from error
     database = Database(SqliteBackend(part))
     try:
         ledger = Ledger(database)

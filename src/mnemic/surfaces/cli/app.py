@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +15,11 @@ from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import unquote
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from mnemic import __version__
 from mnemic.errors import InputError, MnemicError
@@ -34,8 +38,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+# What people said is shown as it is: no markup in it, no emoji codes.
+out = Console(highlight=False, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+# What would drive a terminal rather than be seen on it; line ends and tabs are fine.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Db = Annotated[
     str | None,
@@ -105,7 +112,7 @@ def handle_of(memory: Memory, user: str | None, scope: str | None) -> ScopedMemo
         raise InputError("give --user or --scope, not both")
     tenant_name, slash, rest = scope.rpartition("/")
     kind, colon, name = rest.partition(":")
-    tenant = memory.tenant(tenant_name if slash else DEFAULT_TENANT)
+    tenant = memory.tenant(unquote(tenant_name) if slash else DEFAULT_TENANT)
     makers: dict[str, Callable[[str], ScopedMemory]] = {
         "user": tenant.user,
         "agent": tenant.agent,
@@ -115,7 +122,12 @@ def handle_of(memory: Memory, user: str | None, scope: str | None) -> ScopedMemo
         raise InputError(
             f"{scope!r} is no scope; write agent:support, shared:team or acme/user:ana"
         )
-    return makers[kind](name)
+    return makers[kind](unquote(name))
+
+
+def safe(text: str) -> str:
+    """Text for a terminal: what would drive it is shown as its code."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def show_json(value: Any) -> None:
@@ -136,14 +148,20 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-@app.callback()
-def version_option(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Memory for LLM applications: tell it something, ask for it back."""
-    if version:
+def _version(asked: bool) -> None:
+    if asked:
         print(f"mnemic {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def version_option(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_version),
+    ] = False,
+) -> None:
+    """Memory for LLM applications: tell it something, ask for it back."""
 
 
 def main() -> None:
@@ -158,13 +176,21 @@ def main() -> None:
             # Memories hold every script; a terminal's old code page doesn't.
             stream.reconfigure(encoding="utf-8", errors="replace")
     with suppress(ValueError):  # not the main thread: whoever calls this looks after signals
-        signal.signal(signal.SIGTERM, _terminated)
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _terminated)
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except MnemicError as error:
         code = _fail(error.code, str(error), 1)
     except _UsageError as error:
         code = _usage(error)
+    except OSError as error:
+        # Files are looked after where they are used; what is left is where we print.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+        code = _fail("output", f"can't write the output: {error.strerror or error}", 1)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     if code == _INTERRUPTED:  # raised above, or what Typer makes of it
@@ -178,7 +204,7 @@ _stopped_by: list[int] = []
 
 
 def _terminated(number: int, _frame: object) -> None:
-    """SIGTERM ends a command as Ctrl-C does: files are closed, and what is half done is undone."""
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: what is half done is undone, files are closed."""
     _stopped_by.append(number)
     raise KeyboardInterrupt
 
@@ -189,9 +215,10 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def _usage(error: Exception) -> int:
     says = getattr(error, "format_message", lambda: str(error))()
-    if not says:
-        return 2  # help was shown instead
     context = getattr(error, "ctx", None)
+    if context is not None and says in ("", context.get_help()):
+        print(context.get_help())
+        return 2
     where = context.command_path if context is not None else "mnemic"
     return _fail("usage", f"{says} ({where} --help says more)", 2)
 
@@ -200,6 +227,5 @@ def _fail(code: str, says: str, status: int) -> int:
     if "--json" in sys.argv:
         print(json.dumps({"error": {"code": code, "message": says}}))
     else:
-        err.print(f"[bold red]error[/] ({code}): ", end="")
-        err.print(says, markup=False, soft_wrap=True)
+        err.print(Text.assemble(("error", "bold red"), f" ({code}): {safe(says)}"), soft_wrap=True)
     return status

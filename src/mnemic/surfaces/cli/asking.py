@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -20,6 +21,7 @@ from mnemic.surfaces.cli.app import (
     err,
     moment,
     out,
+    safe,
     scoped,
     show_json,
 )
@@ -46,7 +48,8 @@ def recall(
     session: Annotated[str | None, typer.Option(help="Only what was said in this session.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only with this tag; repeatable.")] = None,
     where: Annotated[
-        list[str] | None, typer.Option(help="Only with metadata key=value; repeatable.")
+        list[str] | None,
+        typer.Option(help="Only with metadata key=text, or key:=json (page:=3); repeatable."),
     ] = None,
     diversity: Annotated[float, typer.Option(help="0 to 1: prefer hits that differ.")] = 0.0,
     as_json: Json = False,
@@ -89,7 +92,7 @@ def recall(
         spent = sum(found.timings_ms.values())
         steps = ", ".join(f"{name} {ms:.1f}" for name, ms in found.timings_ms.items())
         if found.error:
-            err.print(found.error, style="yellow", markup=False)
+            err.print(found.error, style="yellow")
         noun = "memory" if len(found) == 1 else "memories"
         out.print(f"{len(found)} {noun} in {spent:.1f} ms ({steps})", style="dim")
 
@@ -107,11 +110,11 @@ def hit_table(found: Recall) -> Table:
             f"{hit.score:.2f}",
             f"{memory.said_at:%Y-%m-%d}",
             Text.assemble(
-                (f"{memory.speaker or memory.source}: ", "bold"),
-                memory.text,
+                (f"{safe(memory.speaker or memory.source)}: ", "bold"),
+                safe(memory.text),
                 (f"\n{memory.id}", "dim"),
             ),
-            hit.why,
+            safe(hit.why),
         )
     return table
 
@@ -139,7 +142,8 @@ def list_memories(
     table.add_column("said", no_wrap=True)
     table.add_column("memory", overflow="fold")
     for record in records:
-        text = Text.assemble((f"{record.speaker or record.source}: ", "bold"), record.text)
+        said_by = f"{safe(record.speaker or record.source)}: "
+        text = Text.assemble((said_by, "bold"), safe(record.text))
         table.add_row(record.id, f"{record.said_at:%Y-%m-%d}", text)
     out.print(table if records else "No memories yet. `mnemic remember TEXT` makes one.")
     if more:
@@ -168,8 +172,7 @@ def show(
     for name in MemoryRecord.__slots__:
         value = getattr(record, name)
         if value not in (None, (), {}):
-            out.print(f"[bold]{name:>13}[/]  ", end="")
-            out.print(str(value), markup=False)
+            out.print(Text.assemble((f"{name:>13}  ", "bold"), safe(str(value))))
 
 
 @app.command()
@@ -195,11 +198,18 @@ def history(
         out.print(f"{change.at:%Y-%m-%d %H:%M:%S}Z  #{change.seq:<6} {change.action}")
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs: dict[str, str] = {}
+def _pairs(texts: list[str]) -> dict[str, Any]:
+    """`key=text`, or `key:=json` for what isn't text: `page:=3`, `done:=true`."""
+    pairs: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise InputError(f"--where takes key=value, not {text!r}")
-        pairs[key] = value
+        if not equals or not key.rstrip(":"):
+            raise InputError(f"--where takes key=value, or key:=json, not {text!r}")
+        if not key.endswith(":"):
+            pairs[key] = value
+            continue
+        try:
+            pairs[key[:-1]] = json.loads(value)
+        except (ValueError, RecursionError):
+            raise InputError(f"{value!r} in --where {text!r} is no JSON") from None
     return pairs

@@ -48,7 +48,8 @@ def demo(
         return
     out.print(
         f"[bold]{escape(talk.title)}[/]: {loaded['messages']} messages in {len(talk.sessions)} sessions"
-        f" remembered in {loaded['seconds']:.1f} s, each on disk before its vector was made.\n"
+        f" remembered in {loaded['seconds']:.1f} s, each on disk before its vector was made.\n",
+        markup=True,
     )
     for row in shown:
         _render(*row)
@@ -91,11 +92,14 @@ def _ask(handle: ScopedMemory, question: LabelledQuestion) -> Asked:
 
 
 def _render(question: LabelledQuestion, found: Recall, answer: dict[str, Any]) -> None:
-    out.print(f"[bold cyan]{escape(question.question)}[/]  [dim]asked {question.at[:10]}[/]")
+    out.print(
+        f"[bold cyan]{escape(question.question)}[/]  [dim]asked {question.at[:10]}[/]", markup=True
+    )
     if question.evidence:
-        out.print(f"  answer    {escape(question.answer)}")
+        out.print(f"  answer    {question.answer}")
     else:
-        out.print("  answer    [yellow]never told[/]: what follows is only the nearest there is")
+        says = "[yellow]never told[/]: what follows is only the nearest there is"
+        out.print(f"  answer    {says}", markup=True)
     for rank, hit in enumerate(found, 1):
         memory = hit.memory
         proof = any(message in question.evidence for message in memory.message_ids)
@@ -103,11 +107,14 @@ def _render(question: LabelledQuestion, found: Recall, answer: dict[str, Any]) -
             continue
         mark = "[green]evidence[/]" if proof else "[dim]nearest [/]"
         line = Text(f"{memory.said_at:%Y-%m-%d} {memory.speaker}: {memory.text}")
-        out.print(f"  {mark}  {rank}. ", line, f" [dim]{hit.score:.1f} = {hit.why}[/]", sep="")
+        why = f" [dim]{hit.score:.1f} = {hit.why}[/]"
+        out.print(f"  {mark}  {rank}. ", line, why, sep="", markup=True)
     missing = [message for message, rank in answer["found_at"].items() if rank is None]
     if missing:
-        out.print(f"  [red]missed[/]    {', '.join(missing)}, not among the first {LIMIT}")
-    out.print(f"  [dim]{answer['ms']:.1f} ms[/]\n")
+        out.print(
+            f"  [red]missed[/]    {', '.join(missing)}, not among the first {LIMIT}", markup=True
+        )
+    out.print(f"  [dim]{answer['ms']:.1f} ms[/]\n", markup=True)
 
 
 def _found(asked: list[Asked]) -> dict[str, int]:

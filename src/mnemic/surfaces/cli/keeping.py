@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from mnemic.errors import InputError
 from mnemic.records import Erasure, StoreStats
@@ -21,6 +22,7 @@ from mnemic.surfaces.cli.app import (
     moment,
     opened,
     out,
+    safe,
     scoped,
     show_json,
 )
@@ -36,7 +38,10 @@ def remember(
     role: Annotated[str, typer.Option(help="user, assistant, system or tool.")] = "user",
     name: Annotated[str | None, typer.Option(help="Who said it.")] = None,
     at: Annotated[
-        str | None, typer.Option(help="When it was said, with zone: 2023-05-08T13:56:00Z.")
+        str | None,
+        typer.Option(
+            help="When it was said: 2023-05-08T13:56:00Z; without a zone, in the machine's own."
+        ),
     ] = None,
     message_id: Annotated[
         str | None, typer.Option("--id", help="Your own id of the message, unique in its session.")
@@ -62,11 +67,13 @@ def remember(
         same = f" of {skipped.memory_id}" if skipped.memory_id else ""
         out.print(f"skipped: {skipped.reason}{same}", style="yellow")
     if receipt.error:
-        err.print(receipt.error, style="yellow", markup=False)
+        err.print(receipt.error, style="yellow")
     out.print(steps, style="dim")
 
 
 def _stdin() -> str:
+    if sys.stdin is None:
+        raise InputError("standard input is closed; give the text as an argument")
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -96,7 +103,7 @@ def forget(
     """
     asked = (id is not None, message_id is not None, everything)
     if sum(asked) > 1 or not (any(asked) or session is not None):
-        raise InputError("say what to forget: an id, --message-id, --session or --everything")
+        raise InputError("name one thing to forget: an id, --message-id, --session or --everything")
     with scoped(db, user, scope) as handle:
         wide = everything or (session is not None and message_id is None and id is None)
         if wide and not yes and not _agreed(f"Forget {session or 'everything'} of {handle.scope}?"):
@@ -146,13 +153,13 @@ def stats(db: Db = None, as_json: Json = False) -> None:
         table.add_column(column, justify="right")
     for row in counted.scopes:
         numbers = (row.messages, row.memories, row.without_vector, row.version)
-        table.add_row(str(row.scope), *(f"{number:,}" for number in numbers))
+        table.add_row(safe(str(row.scope)), *(f"{number:,}" for number in numbers))
     if counted.scopes:
         out.print(table)
     out.print(f"{counted.messages:,} messages, {counted.memories:,} memories", style="bold")
     jobs = ", ".join(f"{kind} {number}" for kind, number in counted.jobs.items()) or "none"
     size = counted.bytes_on_disk / 1e6
-    out.print(f"{counted.url}  {size:.1f} MB  schema {counted.schema}", markup=False)
+    out.print(f"{counted.url}  {size:.1f} MB  schema {counted.schema}")
     out.print(f"embedder {counted.embedder or 'not chosen yet'}; jobs waiting: {jobs}")
 
 
@@ -198,11 +205,11 @@ def doctor(
     if as_json:
         show_json([{"check": f.check, "ok": f.ok, "says": f.says} for f in findings])
     for line in () if as_json else done:
-        out.print(f"mended: {line}", markup=False, soft_wrap=True)
+        out.print(f"mended: {line}", soft_wrap=True)
     for finding in () if as_json else findings:
-        mark = "[green]ok[/]   " if finding.ok else "[red]wrong[/]"
-        out.print(f"{mark}  {finding.check:<12}", end="")
-        out.print(finding.says, markup=False, soft_wrap=True)
+        mark = ("ok   ", "green") if finding.ok else ("wrong", "red")
+        says = Text.assemble(mark, f"  {finding.check:<12}{safe(finding.says)}")
+        out.print(says, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
@@ -246,7 +253,7 @@ def backup(
     if as_json:
         show_json(made)
     else:
-        out.print(f"{made.bytes / 1e6:.1f} MB are in {made.path}", markup=False, soft_wrap=True)
+        out.print(f"{made.bytes / 1e6:.1f} MB are in {made.path}", soft_wrap=True)
 
 
 @app.command()
@@ -271,6 +278,6 @@ def restore(
         show_json(done)
         return
     counts = f"{done.messages:,} messages and {done.memories:,} memories"
-    out.print(f"{counts} are in {done.path}", markup=False, soft_wrap=True)
+    out.print(f"{counts} are in {done.path}", soft_wrap=True)
     if done.set_aside is not None:
-        err.print(f"what was there can't be read, and is now {done.set_aside}", markup=False)
+        err.print(f"what was there can't be read, and is now {done.set_aside}")

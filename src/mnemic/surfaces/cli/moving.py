@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -10,6 +13,7 @@ from typing import Annotated, TextIO
 import typer
 
 from mnemic.errors import InputError
+from mnemic.stores.copies import beside
 from mnemic.surfaces.cli.app import (
     DEFAULT_USER,
     Db,
@@ -44,7 +48,9 @@ class ExportFormat(StrEnum):
 
 @app.command("import")
 def import_command(
-    file: Annotated[Path, typer.Argument(help="The file; gzipped is fine.")],
+    file: Annotated[
+        Path, typer.Argument(help="The file; gzipped is fine; - reads standard input.")
+    ],
     format: Annotated[ImportFormat, typer.Option("--format", "-f", help="What it is.")] = (
         ImportFormat.jsonl
     ),
@@ -103,6 +109,7 @@ def export_command(
     db: Db = None,
     user: User = None,
     scope: InScope = None,
+    replace: Annotated[bool, typer.Option("--replace", help="An older file may be there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Export a memory. The jsonl format keeps everything, and imports to the same.
@@ -111,24 +118,48 @@ def export_command(
     """
     from mnemic.transfer.exporting import export_lines, export_openai
 
+    if file is not None and str(file) == "-":
+        file = None
     if as_json and file is None:
         raise InputError("--json reports on a file; name one")
+    if file is not None:
+        _check_free(file, replace)
     write = export_lines if format is ExportFormat.jsonl else export_openai
-    with scoped(db, user, scope) as handle:
-        target: TextIO = sys.stdout if file is None else _create(file)
-        try:
-            number = sum(1 for line in write(handle) if target.write(line + "\n"))
-        finally:
-            if file is not None:
-                target.close()
+    with scoped(db, user, scope) as handle, _written(file) as target:
+        number = sum(1 for line in write(handle) if target.write(line + "\n"))
     if as_json:
         show_json({"file": str(file), "lines": number})
     else:
-        err.print(f"{number:,} lines" + (f" to {file}" if file else ""), style="dim", markup=False)
+        err.print(f"{number:,} lines" + (f" to {file}" if file else ""), style="dim")
 
 
-def _create(file: Path) -> TextIO:
+def _check_free(file: Path, replace: bool) -> None:
+    """Refuse to write over what isn't an older export, before the store is open."""
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file in it")
+    if not file.exists():
+        return
+    if not replace:
+        raise InputError(f"{file} is there already; name another file, or add --replace")
     try:
-        return file.open("w", encoding="utf-8")
+        with file.open("rb") as there:
+            database = there.read(16) == b"SQLite format 3\0"
+    except OSError as error:
+        raise InputError(f"can't read {file}: {error.strerror or error}") from None
+    if database:
+        raise InputError(f"{file} is a database, and no export; name another file")
+
+
+@contextmanager
+def _written(file: Path | None) -> Iterator[TextIO]:
+    """A file that is there in the end, whole, or not at all; or else standard output."""
+    if file is None:
+        yield sys.stdout
+        return
+    try:
+        with beside(file.absolute(), "part") as part:
+            with part.open("x", encoding="utf-8") as target:
+                yield target
+            os.replace(part, file)
     except OSError as error:
         raise InputError(f"can't write {file}: {error.strerror or error}") from None
