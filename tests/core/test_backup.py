@@ -152,7 +152,7 @@ def test_a_backup_that_broke_off_leaves_nothing_under_its_name(
         return {path.name for path in tmp_path.glob("*.part*")}
 
     named = [f"b.db.part-{number}-{'0f' * 8}" for number in ("4194999", "9" * 30, os.getpid())]
-    for name in (*named, f"{named[0]}-journal"):
+    for name in (*named, f"{named[0]}-journal", f"{named[1]}.part-1-{'2d' * 8}"):
         (tmp_path / name).write_text("left by one that was killed")
         os.utime(tmp_path / name, (0, 0))
     theirs = {"b.db.part-notes", "b.db.part-4194999-1", "b.db.part-20240101"}

@@ -56,7 +56,7 @@ def beside(path: Path, mark: str) -> Iterator[Path]:
 
     What killed processes left there is removed as well.
     """
-    name = re.compile(rf"{re.escape(path.name)}\.{mark}-(\d+)-[0-9a-f]{{16}}(-wal|-shm|-journal)?")
+    name = re.compile(rf"{re.escape(path.name)}\.{mark}-(\d+)-[0-9a-f]{{16}}([.-].*)?")
     for left in path.parent.iterdir():
         match = name.fullmatch(left.name)
         if match is not None and _is_left(left, int(match[1])):

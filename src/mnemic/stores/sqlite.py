@@ -97,18 +97,9 @@ class SqliteBackend:
 
     def settle(self, engine: Engine) -> None:
         """Put a file that is ours into WAL mode, where it stays; no transaction may be open."""
-        until = monotonic() + BUSY_TIMEOUT_MS / 1000
         with engine.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
-            while True:
-                try:
-                    driver.execute("PRAGMA journal_mode=WAL").close()
-                    break
-                except sqlite3.OperationalError as error:
-                    # Where several do this to a new file, SQLite refuses some of them without waiting.
-                    if not _is_busy(error) or monotonic() > until:
-                        raise
-                sleep(uniform(0.001, 0.02))
+            use_wal(driver)
         self.opened()
 
     def opened(self) -> None:
@@ -280,6 +271,20 @@ def require_file(path: Path) -> None:
     if path.exists() and not path.is_file():
         what = "a folder; name a file in it" if path.is_dir() else "no ordinary file; name another"
         raise InputError(f"{path} is {what}")
+
+
+def use_wal(driver: sqlite3.Connection) -> None:
+    """Put a file into WAL mode, where it stays."""
+    until = monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            driver.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            # Where several do this to a new file, SQLite refuses some of them without waiting.
+            if not _is_busy(error) or monotonic() > until:
+                raise
+        sleep(uniform(0.001, 0.02))
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

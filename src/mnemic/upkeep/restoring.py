@@ -27,6 +27,7 @@ from mnemic.stores.sqlite import (
     explain,
     require_file,
     sqlite_path,
+    use_wal,
 )
 
 
@@ -130,6 +131,6 @@ def _fill(place: Path, part: Path) -> None:
     with closing(sqlite3.connect(place, timeout=BUSY_TIMEOUT_MS / 1000)) as connection:
         connection.isolation_level = None
         connection.execute("PRAGMA synchronous=FULL").close()
-        connection.execute("PRAGMA journal_mode=WAL").close()
+        use_wal(connection)
         overwrite(part, connection, BUSY_TIMEOUT_MS / 1000)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
