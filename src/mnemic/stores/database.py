@@ -17,7 +17,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from mnemic.errors import InputError, StoreBusy, StoreClosed, StoreTooNew, StoreUnreadable
+from mnemic.errors import (
+    InputError,
+    MnemicError,
+    StoreBusy,
+    StoreClosed,
+    StoreTooNew,
+    StoreUnreadable,
+)
 from mnemic.forking import watch
 from mnemic.inputs import read_path, shown
 from mnemic.stores.backend import BEGIN, Backend
@@ -69,6 +76,7 @@ class Database:
         self._once = self._engine.execution_options(**{BEGIN: ()})
         self._gate = Gate()
         self._mine = threading.local()
+        self._interrupted = False
         self._parted = False  # whether there are no connections just now, for a fork
         event.listen(self._engine, "checkout", _on_checkout)
         event.listen(self._engine, "checkin", _on_checkin)
@@ -138,16 +146,8 @@ class Database:
     @contextmanager
     def read_once(self) -> Iterator[Connection]:
         """For a single reading statement, which needs no transaction to see one moment."""
-        try:
-            with self._gate.inside():
-                if self._engine is None:
-                    raise self._closed()
-                self.backend.check_place()
-                with self._once.connect() as connection:
-                    yield connection
-        except (DBAPIError, PoolTimeout) as error:
-            self._explain(error)
-            raise
+        with self.using(), self._once.connect() as connection:
+            yield connection
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
@@ -173,6 +173,10 @@ class Database:
         with self.explained(), self._gate.inside():
             engine = self.engine
             self.backend.check_place()
+            if self._interrupted and self._gate.is_alone():
+                # The pool may have lost count of its connections, or hold a lock: a new one takes over.
+                self._interrupted = False
+                engine.dispose()
             yield engine
 
     @contextmanager
@@ -180,12 +184,19 @@ class Database:
         """Turn the driver's errors into ours."""
         try:
             yield
+        except (KeyboardInterrupt, SystemExit):
+            self._interrupted = True
+            raise
         except Exception as error:
             self._explain(error)
             raise
 
     def _explain(self, error: Exception) -> None:
         """Raise our error for a driver's; return where it isn't one."""
+        if isinstance(error.__context__, KeyboardInterrupt) and not isinstance(error, MnemicError):
+            # What the pool makes of an interrupt that falls between two of its steps.
+            self._interrupted = True
+            raise KeyboardInterrupt from error
         if isinstance(error, PoolTimeout):
             raise StoreBusy(
                 f"too many threads use {self.backend.url} at once, and none made way; try again"
