@@ -337,9 +337,10 @@ def test_closing_ends_threads_connections_and_waits(client: httpx.Client) -> Non
                 while serving.left:
                     sleep(0.01)
                 serving.close()
-                with pytest.raises(httpx.RemoteProtocolError):
+                with pytest.raises(httpx.TransportError):
                     asking.result()
-            assert silent.recv(1) == b""
+            with suppress(ConnectionResetError):  # if it had not been accepted yet
+                assert silent.recv(1) == b""
     assert set(threading.enumerate()) == before
     assert monotonic() - start < 100
     with pytest.raises(httpx.ConnectError):
