@@ -157,12 +157,16 @@ class SqliteBackend:
         """Write the whole file anew, so that no byte of a deleted row is left between live ones."""
         with engine.connect() as connection:
             driver: Any = connection.connection.dbapi_connection
+            # In a temporary file, since in memory it would take as much as the store is large.
+            driver.execute("PRAGMA temp_store=FILE").close()
             try:
                 driver.execute("VACUUM")
             except sqlite3.OperationalError as error:
                 if not _is_busy(error):
                     raise
                 return False
+            finally:
+                driver.execute("PRAGMA temp_store=MEMORY").close()
         return self.truncate_log(engine)
 
     def left_over(self, texts: Sequence[bytes]) -> bool:
