@@ -53,7 +53,16 @@ MISLEADING = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX"
 LEFTOVERS = (".venv", *CACHES, ".coverage", "build", "dist")
 REQUIREMENTS = {
     "core.txt": ["pyproject.toml"],
-    "dev.txt": ["--extra", "http", "pyproject.toml", "requirements/dev.in"],
+    "dev.txt": [
+        "--extra",
+        "http",
+        "--extra",
+        "agent",
+        "--extra",
+        "redis",
+        "pyproject.toml",
+        "requirements/dev.in",
+    ],
     "server.txt": ["--no-deps", "requirements/server.in"],
 }
 

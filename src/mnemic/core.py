@@ -25,6 +25,7 @@ from mnemic.stores.derived import DerivedRows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
+from mnemic.stores.sessions import SessionRows
 from mnemic.stores.store import Store
 from mnemic.upkeep.jobs import Worker
 from mnemic.upkeep.repair import mend_derived, mend_files
@@ -54,6 +55,7 @@ class Core:
             backend_of(settings.db or default_db() if target is None else target)
         )
         self.store = Store(self.database)
+        self.session_rows = SessionRows(self.database)
         self.derived = DerivedRows(self.database)
         self.ledger = Ledger(self.database)
         self.outbox = Outbox(self.database)

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any, Literal, overload
 
 Kind = Literal["episodic", "semantic", "procedural"]
-Status = Literal["current", "superseded", "merged", "quarantined", "retired"]
+Status = Literal["current", "superseded", "merged", "quarantined", "retired", "proposed"]
+MessageState = Literal["complete", "interrupted", "streaming"]
 ScopeKind = Literal["user", "agent", "shared"]
 Role = Literal["user", "assistant", "system", "developer", "tool", "function"]
 Source = Literal["user", "assistant", "tool", "system", "document"]
@@ -58,7 +59,10 @@ def _scope_key(*parts: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was said, word for word. `id` is the caller's, unique within its session."""
+    """What was said, word for word. `id` is the caller's, unique within its session.
+
+    `state` is `interrupted` for a reply that broke off, and `streaming` while one is being said.
+    """
 
     id: str
     session: str | None
@@ -71,6 +75,44 @@ class Message:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    state: MessageState = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A message at its place in a session; `seq` grows in the order of arrival within the scope."""
+
+    seq: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation of a scope: its name, and when it was begun and last spoken in."""
+
+    name: str
+    started_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What stands for a session's older messages: those with `seq` from `first` to `last`.
+
+    `messages` is how many they are (those of the system, and those that expire, aside). `made_by` is a model's name, or `extract`
+    where sentences were chosen. `rolls` counts how often it was made of an older summary since it was
+    last made of the messages themselves; at that time it stood for `fresh` of them.
+    """
+
+    session: str
+    text: str
+    first: int
+    last: int
+    messages: int
+    rolls: int
+    fresh: int
+    made_by: str
+    made_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

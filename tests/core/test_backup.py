@@ -456,7 +456,7 @@ def test_a_backup_of_an_older_version_is_brought_up_to_date(
 ) -> None:
     # What a newer version does with it: its migrations run on the copy, before it is put in place.
     ran: list[object] = []
-    monkeypatch.setattr("mnemic.stores.database.HEAD", "0001x")
+    monkeypatch.setattr("mnemic.stores.database.HEAD", "0002x")
     monkeypatch.setattr("mnemic.stores.database._upgrade", ran.append)
     Memory.restore(backup, tmp_path / "new.db")
     assert len(ran) == 1

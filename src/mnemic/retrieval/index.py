@@ -80,7 +80,9 @@ class Places:
     @classmethod
     def of(cls, order: Any, row: Any, session: Any, said_at: Any) -> Places:
         """Make them of their sorted columns."""
-        together = tuple((session[k:] == session[:-k]).astype(np.float32) for k in (1, 2))
+        together = tuple(
+            ((session[k:] == session[:-k]) & (session[k:] >= 0)).astype(np.float32) for k in (1, 2)
+        )
         plain = bool((row == np.arange(len(row))).all())
         return cls(order, row, session, said_at, together, plain)
 
@@ -312,7 +314,11 @@ def _read_places(rows: IndexRows, number: NDArray[Any], sessions: dict[str, int]
     row_of = (
         {bytes(key): int(number[i]) for i, key in enumerate(column["id"])} if rows.repeats else {}
     )
-    session = [sessions.setdefault(name, len(sessions)) for name in column["session"]]
+    # A fact or an instruction was said in no conversation: it has no neighbours.
+    session = [
+        sessions.setdefault(name, len(sessions)) if kind == "episodic" else -1
+        for name, kind in zip(column["session"], column["kind"], strict=True)
+    ]
     seq, passage = list(column["seq"]), list(column["passage"])
     said_at, row = list(column["said_at"]), number.tolist()
     for key, name, at_seq, at_passage, moment in rows.repeats:

@@ -25,6 +25,8 @@ from mnemic.stores.rows import now_micros, to_micros
 from mnemic.stores.store import Store
 from mnemic.timing import Timer
 
+RECALLED: tuple[Kind, ...] = ("episodic", "semantic")
+NOWHERE = -2  # the code of a session that isn't there
 # Diversity chooses among this many times the hits that are asked for.
 POOL = 5
 
@@ -92,13 +94,14 @@ class Reader:
         """The rows that may answer."""
         columns, places = index.columns, index.places
         allowed = columns.current & (columns.expires_at > now_micros())
-        if question.kinds is not None:
-            codes = [KINDS.index(kind) for kind in question.kinds]
-            allowed &= np.isin(columns.kind, codes)
+        # Instructions answer only where they are asked for: they are no evidence.
+        kinds = RECALLED if question.kinds is None else question.kinds
+        if question.kinds is not None or (columns.kind == KINDS.index("procedural")).any():
+            allowed &= np.isin(columns.kind, [KINDS.index(kind) for kind in kinds])
         if question.session is not None or question.since or question.until:
             there = np.ones(len(places.row), dtype=np.bool_)
             if question.session is not None:
-                there &= places.session == index.sessions.get(question.session, -1)
+                there &= places.session == index.sessions.get(question.session, NOWHERE)
             if question.since is not None:
                 there &= places.said_at >= to_micros(question.since)
             if question.until is not None:

@@ -69,6 +69,7 @@ _set_session = (
             (schema.sessions.c.last_at < bindparam("last"), bindparam("last")),
             else_=schema.sessions.c.last_at,
         ),
+        changed=bindparam("at_seq"),
     )
 )
 _drop_job = delete(schema.jobs).where(
@@ -108,6 +109,7 @@ def take_version(connection: Connection, scope: Scope, now: int) -> int:
             "name": scope.name,
             "version": 0,
             "created_at": now,
+            "settings": None,
         },
     )
     return 0
@@ -197,7 +199,7 @@ class _Batch:
             if rows:
                 connection.execute(_inserts[table.name], rows)
         for session, (first, last) in self.spans.items():
-            _touch_session(connection, self.scope, session, first, last)
+            touch_session(connection, self.scope, session, (first, last), self.version)
         set_version(connection, self.scope, self.version)
 
 
@@ -288,13 +290,15 @@ def _find_repeated(
     return known
 
 
-def _touch_session(
-    connection: Connection, scope: Scope, session: str, first: int, last: int
+def touch_session(
+    connection: Connection, scope: Scope, session: str, span: tuple[int, int], version: int
 ) -> None:
+    """Note when a session's first and last message were said, and that a change concerned it."""
+    first, last = span
     values = {"key": scope.key, "of_session": session, "first": first, "last": last}
-    if not connection.execute(_set_session, values).rowcount:
+    if not connection.execute(_set_session, {**values, "at_seq": version}).rowcount:
         row = {"scope": scope.key, "session": session, "started_at": first, "last_at": last}
-        connection.execute(_inserts[schema.sessions.name], row)
+        connection.execute(_inserts[schema.sessions.name], {**row, "changed": version})
 
 
 def add_job(connection: Connection, scope: Scope, kind: str, payload: bytes, run_at: int) -> bytes:

@@ -25,11 +25,24 @@ MAX_SOUGHT = 400_000
 LEAST_OTHER = 12
 
 
+# What goes with everything else of a scope; messages and jobs go by rules of their own.
+_OF_SCOPE = (
+    schema.records,
+    schema.support,
+    schema.terms,
+    schema.vectors,
+    schema.sessions,
+    schema.summaries,
+    schema.procedures,
+)
+
+
 @dataclass(slots=True)
 class Erased:
     """What one transaction took away.
 
     `texts` is what is to be looked for in the files, of `size` bytes; over `MAX_SOUGHT` it isn't all.
+    `sessions` has the `seq` of the messages that went, by session.
     """
 
     messages: int = 0
@@ -37,6 +50,7 @@ class Erased:
     texts: list[bytes] = field(default_factory=list)
     size: int = 0
     reworded: list[bytes] = field(default_factory=list)
+    sessions: dict[str, list[int]] = field(default_factory=dict)
     job: bytes | None = None
 
 
@@ -110,14 +124,16 @@ def erase_messages(
     if not erased.messages:
         return erased
     stay = _supported(connection, scope, affected)
-    erased.reworded = sorted(stay - _supported(connection, scope, stay, first=True))
+    moved = stay - _supported(connection, scope, stay, first=True)
+    erased.reworded = sorted(_episodic(connection, scope, moved))
     dead = sorted(affected - stay)
     drop_records(connection, scope, dead)
     erased.memories = len(dead)
-    _drop_empty_sessions(connection, scope, erased)
     changes: list[tuple[str, bytes | None]] = [("forgotten", record) for record in dead]
     changes += [("unsupported", record) for record in sorted(stay)]
-    log_changes(connection, scope, now, changes or [("forgotten", None)])
+    version = log_changes(connection, scope, now, changes or [("forgotten", None)])
+    _revise_sessions(connection, scope, erased, version)
+    _drop_empty_sessions(connection, scope, erased)
     return erased
 
 
@@ -133,8 +149,11 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
     _note(erased, (row.text for row in records))
     sessions = select(schema.sessions.c.session).where(schema.sessions.c.scope == scope.key)
     _note(erased, (scope.name, *connection.execute(sessions).scalars()), LEAST_OTHER)
+    summaries = select(schema.summaries.c.text).where(schema.summaries.c.scope == scope.key)
+    _note(erased, connection.execute(summaries).scalars())
+    _note_procedures(connection, erased, schema.procedures.c.scope == scope.key)
     erased.memories = len(records)
-    for table in (schema.records, schema.support, schema.terms, schema.vectors, schema.sessions):
+    for table in _OF_SCOPE:
         connection.execute(delete(table).where(table.c.scope == scope.key))
     connection.execute(
         delete(schema.jobs).where(schema.jobs.c.scope == scope.key, schema.jobs.c.kind != "scrub")
@@ -147,7 +166,7 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
     connection.execute(
         update(schema.scopes)
         .where(schema.scopes.c.scope == scope.key)
-        .values(tenant=None, kind=None, name=None)
+        .values(tenant=None, kind=None, name=None, settings=None)
     )
     return erased
 
@@ -166,8 +185,8 @@ def drop_records(connection: Connection, scope: Scope, records: Sequence[bytes])
 
 def log_changes(
     connection: Connection, scope: Scope, now: int, changes: Sequence[tuple[str, bytes | None]]
-) -> None:
-    """Append to the scope's history and raise its version."""
+) -> int:
+    """Append to the scope's history and raise its version, which is returned."""
     version = take_version(connection, scope, now)
     rows = [
         {"scope": scope.key, "seq": version + n, "at": now, "action": action, "record": record}
@@ -176,6 +195,7 @@ def log_changes(
     if rows:
         connection.execute(schema.changes.insert(), rows)
         set_version(connection, scope, version + len(rows))
+    return version + len(rows)
 
 
 def reword(
@@ -246,6 +266,35 @@ def _supported(
     return stay
 
 
+def _episodic(connection: Connection, scope: Scope, records: Iterable[bytes]) -> set[bytes]:
+    """Those of the records that are passages: a fact keeps its words when a message goes."""
+    found = set[bytes]()
+    for some in chunks(sorted(records), IN_CHUNK):
+        query = select(schema.records.c.id).where(
+            schema.records.c.scope == scope.key,
+            schema.records.c.id.in_(list(some)),
+            schema.records.c.kind == "episodic",
+        )
+        found.update(bytes(record) for record in connection.execute(query).scalars())
+    return found
+
+
+def _revise_sessions(connection: Connection, scope: Scope, erased: Erased, version: int) -> None:
+    """Tell the sessions that lost messages, and take away what summed those up."""
+    sessions, summaries = schema.sessions, schema.summaries
+    for session, seqs in erased.sessions.items():
+        of_session = (summaries.c.scope == scope.key, summaries.c.session == session)
+        summary = connection.execute(select(summaries).where(*of_session)).one_or_none()
+        if summary is not None and any(summary.first <= seq <= summary.last for seq in seqs):
+            _note(erased, (summary.text,))
+            connection.execute(delete(summaries).where(*of_session))
+        connection.execute(
+            update(sessions)
+            .where(sessions.c.scope == scope.key, sessions.c.session == session)
+            .values(changed=version)
+        )
+
+
 def _drop_empty_sessions(connection: Connection, scope: Scope, erased: Erased) -> None:
     filled = select(schema.messages.c.session).where(schema.messages.c.scope == scope.key)
     empty = (schema.sessions.c.scope == scope.key, schema.sessions.c.session.not_in(filled))
@@ -277,8 +326,19 @@ def _note_messages(connection: Connection, erased: Erased, *where: ColumnElement
             columns.metadata,
             columns.extra,
             columns.tags,
+            columns.session,
+            columns.seq,
         ).where(*where)
     )
-    for content, *others in rows:
+    for content, *others, session, seq in rows:
         _note(erased, (content,))
         _note(erased, others, LEAST_OTHER)
+        erased.sessions.setdefault(session, []).append(seq)
+
+
+def _note_procedures(connection: Connection, erased: Erased, *where: ColumnElement[bool]) -> None:
+    """Note what instructions carried besides their words."""
+    columns = schema.procedures.c
+    rows = connection.execute(select(columns.name, columns.reason, columns.examples).where(*where))
+    for row in rows:
+        _note(erased, row, LEAST_OTHER)

@@ -37,6 +37,7 @@ def message_row(
         "tags": to_json(list(message.tags)),
         "metadata": to_json(dict(message.metadata)),
         "extra": to_json(dict(message.extra)),
+        "state": None if message.state == "complete" else message.state,
     }
 
 

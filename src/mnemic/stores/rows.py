@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from mnemic.errors import InputError
 from mnemic.inputs import shown
-from mnemic.records import Change, MemoryRecord, Message, Skipped
+from mnemic.records import Change, MemoryRecord, Message, MessageState, Skipped
 
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# A stream writes what has arrived, and a sign of life, more often than this.
+STALE_MICROS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,15 @@ def message_from_row(row: Mapping[Any, Any]) -> Message:
         tags=tuple(from_json(row["tags"]) or ()),
         metadata=from_json(row["metadata"]) or {},
         extra=from_json(row["extra"]) or {},
+        state=_state(row["state"], row["recorded_at"]),
     )
+
+
+def _state(state: str | None, written_at: int) -> MessageState:
+    """A reply under way whose text was not written for a while has lost its process."""
+    if state == "streaming":
+        return "streaming" if now_micros() - written_at < STALE_MICROS else "interrupted"
+    return "interrupted" if state == "interrupted" else "complete"
 
 
 # The columns of `records` that a memory is made of, in the order in which `make_memory` takes them.

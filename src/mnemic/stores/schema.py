@@ -2,7 +2,8 @@
 
 The scope's 16-byte key leads every key, and no constraint crosses scopes, so that the same schema
 distributes by scope. Times are microseconds since 1970 in UTC; ids are 16-byte UUIDv7. Text lives in
-`messages` and `records` only. Flags are 0 or 1. Alembic makes the same tables; a test compares them.
+`messages`, `records`, `summaries` and `procedures` only. Flags are 0 or 1. Alembic makes the same tables;
+a test compares them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -54,7 +56,8 @@ meta = Table(
 )
 
 # `version` is the scope's last `changes.seq`. The names go when everything is forgotten; the row and
-# its version stay, so that a cache elsewhere can't mistake a new beginning for what it knew.
+# its version stay, so that a cache elsewhere can't mistake a new beginning for what it knew. `settings`
+# is JSON: the user's time zone.
 scopes = Table(
     "scopes",
     metadata,
@@ -64,9 +67,11 @@ scopes = Table(
     Column("name", Text),
     Column("version", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("settings", Text),
 )
 
-# A message without a session has the empty session.
+# A message without a session has the empty session. `changed` is the `seq` of the last change to any of
+# its messages: whoever holds a copy of a session tells by it whether the copy is still right.
 sessions = Table(
     "sessions",
     metadata,
@@ -74,11 +79,13 @@ sessions = Table(
     Column("session", Text, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("last_at", BigInteger, nullable=False),
+    Column("changed", BigInteger),
     PrimaryKeyConstraint("scope", "session"),
 )
 
 # `seq` orders a scope's messages as they arrived. `extra` holds what OpenAI-style messages carry
-# besides text: parts, tool calls.
+# besides text: parts, tool calls. `state` is empty for a complete message, `interrupted` for one that
+# broke off, `streaming` while it is being said; `recorded_at` then is when its text was last written.
 messages = Table(
     "messages",
     metadata,
@@ -97,10 +104,22 @@ messages = Table(
     Column("tags", Text),
     Column("metadata", Text),
     Column("extra", Text),
+    Column("state", String(16)),
     PrimaryKeyConstraint("scope", "id"),
     UniqueConstraint("scope", "session", "message_id"),
 )
 Index("messages_by_message_id", messages.c.scope, messages.c.message_id)
+Index("messages_by_session", messages.c.scope, messages.c.session, messages.c.seq)
+# The few that stay in every window, found without reading a long session.
+SYSTEM_ONLY = text("role IN ('system', 'developer')")
+Index(
+    "messages_of_system",
+    messages.c.scope,
+    messages.c.session,
+    messages.c.seq,
+    sqlite_where=SYSTEM_ONLY,
+    postgresql_where=SYSTEM_ONLY,
+)
 
 # `session`, `seq` and `passage` place an episodic memory in its conversation (its first support).
 records = Table(
@@ -130,6 +149,16 @@ records = Table(
     PrimaryKeyConstraint("scope", "id"),
 )
 Index("records_by_fingerprint", records.c.scope, records.c.fingerprint)
+# Facts and instructions are few beside episodes, and listed without reading those.
+NOT_EPISODIC = text("kind <> 'episodic'")
+Index(
+    "records_not_episodic",
+    records.c.scope,
+    records.c.kind,
+    records.c.id,
+    sqlite_where=NOT_EPISODIC,
+    postgresql_where=NOT_EPISODIC,
+)
 
 # What a memory stands on: characters `start` to `stop` of a message. `repeat` marks all but the first.
 support = Table(
@@ -145,6 +174,41 @@ support = Table(
     PrimaryKeyConstraint("scope", "record", "message", "passage"),
 )
 Index("support_by_message", support.c.scope, support.c.message)
+
+# The rolling summary of a session: it stands for the session's messages `first` to `last` (by `seq`), all
+# but those of the system, `messages` of them. `rolls` counts how often it was made of an older
+# summary since it was last made of the messages themselves; then it stood for `fresh` of them.
+summaries = Table(
+    "summaries",
+    metadata,
+    _scope(),
+    Column("session", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("rolls", Integer, nullable=False),
+    Column("fresh", Integer, nullable=False),
+    Column("made_by", String(128), nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("scope", "session"),
+)
+
+# An instruction's versions; the words of each, and whether it is current, are the record's.
+procedures = Table(
+    "procedures",
+    metadata,
+    _scope(),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("record", Bytes(16), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("reason", Text),
+    Column("author", String(16), nullable=False),
+    Column("examples", Text),
+    PrimaryKeyConstraint("scope", "name", "version"),
+    UniqueConstraint("scope", "record"),
+)
 
 # float16, little endian. A record may hold one vector per embedder while a store moves over.
 vectors = Table(

@@ -1,0 +1,1 @@
+"""The five layers of memory, a file or folder each, on the one store."""
