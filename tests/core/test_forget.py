@@ -402,7 +402,8 @@ def plant(db: Path, piece: bytes, page: int) -> None:
         header = file.read(page_size)[100 if page == 1 else 0 :]
         assert header[0] in (2, 5, 10, 13)
         cells = int.from_bytes(header[5:7])
-        assert page_size - cells > len(piece)
+        pointers = 12 + 2 * int.from_bytes(header[3:5]) + (100 if page == 1 else 0)
+        assert cells - pointers > len(piece)
         file.seek(start + cells - len(piece))
         file.write(piece)
 

@@ -176,7 +176,9 @@ def test_kinds_choose_among_episodic_semantic_and_procedural(
         assert texts(ana.recall("What do I like?", kinds=[kind])) == [text]
     assert len(ana.recall("What do I like?", kinds=["semantic", "procedural"])) == 2
     assert len(ana.recall("What do I like?", kinds=[])) == 0
-    assert len(ana.recall("What do I like?")) == 3
+    # Instructions are no evidence: they answer only where they are asked for.
+    assert texts(ana.recall("What do I like?")).count("I like plums") == 0
+    assert len(ana.recall("What do I like?")) == 2
 
 
 def test_since_is_inclusive_and_until_exclusive(diary: ScopedMemory) -> None:
