@@ -333,6 +333,8 @@ class AsyncScopedMemory(_Handle[ScopedMemory]):
     forget = awaited(ScopedMemory.forget)
     forget_session = awaited(ScopedMemory.forget_session)
     forget_everything = awaited(ScopedMemory.forget_everything)
+    set_timezone = awaited(ScopedMemory.set_timezone)
+    timezone = awaited(ScopedMemory.timezone)
 
 
 class AsyncOperator(_Handle[Operator]):

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from mnemic.errors import InputError
 
 MAX_TEXT = 2_000_000
 MAX_ID = 512
+MAX_ZONE = 64
 MAX_PATH = 4096
 MAX_TAGS = 64
 MAX_TAG = 200
@@ -149,6 +151,18 @@ def _from_iso(text: str, what: str) -> datetime:
     except ValueError:
         pass
     raise InputError(f"{what} {shown(text)} is no ISO 8601 time such as 2023-05-08T13:56:00Z")
+
+
+def read_zone(name: Any, what: str) -> ZoneInfo:
+    """The time zone of an IANA name such as `Europe/Lisbon`; raises `InputError`."""
+    try:
+        if isinstance(name, str) and len(name) <= MAX_ZONE:
+            return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        pass  # not a name, not a zone's file, or a folder of them
+    raise InputError(
+        f"{what} must be a time zone's name such as Europe/Lisbon or UTC, not {shown(name)}"
+    )
 
 
 def read_tags(tags: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from mnemic.core import Core
 from mnemic.errors import EmbedderError, InputError, StoreError
-from mnemic.inputs import check_progress, read_name
+from mnemic.inputs import check_progress, read_name, read_zone
 from mnemic.models.embedder import Embedder
 from mnemic.records import (
     DEFAULT_TENANT,
@@ -37,7 +37,7 @@ from mnemic.retrieval.ask import read_question
 from mnemic.settings import Settings, default_db, from_environment, read_settings
 from mnemic.stores import erasing
 from mnemic.stores.erasing import Erased
-from mnemic.stores.rows import SaidMessage, require_id, to_id
+from mnemic.stores.rows import SaidMessage, require_id, to_id, zone_of
 from mnemic.stores.store import SCRUB_GRACE_MICROS
 from mnemic.timing import Timer
 from mnemic.upkeep.doctor import check
@@ -259,6 +259,15 @@ class ScopedMemory:
         """Erase all that this scope holds, its name in the store too."""
         store, scope = self._core.store, self.scope
         return self._scrubbed(lambda: store.erase_everything(scope))
+
+    def set_timezone(self, name: str | None) -> None:
+        """Say in which time zone "yesterday" and a date are meant here: an IANA name, None for UTC."""
+        zone = None if name is None else read_zone(name, "the time zone").key
+        self._core.session_rows.set_timezone(self.scope, zone)
+
+    def timezone(self) -> str:
+        """The IANA name of the time zone in which dates are meant here."""
+        return str(zone_of(self._core.session_rows.settings(self.scope)))
 
     def _writer(self) -> Writer:
         return self._core.writer()

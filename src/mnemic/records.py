@@ -99,9 +99,9 @@ class Session:
 class Summary:
     """What stands for a session's older messages: those with `seq` from `first` to `last`.
 
-    `messages` is how many they are (those of the system, and those that expire, aside). `made_by` is a model's name, or `extract`
-    where sentences were chosen. `rolls` counts how often it was made of an older summary since it was
-    last made of the messages themselves; at that time it stood for `fresh` of them.
+    `messages` is how many they are (those of the system, and those that expire, aside). `made_by` is a
+    model's name, or `extract` where sentences were chosen. `rolls` counts how often it was made of an
+    older summary since it was last made of the messages themselves; then it stood for `fresh` of them.
     """
 
     session: str

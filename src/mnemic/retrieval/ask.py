@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -42,7 +42,7 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
         raise InputError(f"since ({since.isoformat()}) lies after until ({until.isoformat()})")
     return Question(
         text=read_text(text, "the question", MAX_QUESTION),
-        at=_moment(given["at"], "at") or datetime.now(UTC),
+        at=_moment(given["at"], "at"),
         limit=_whole(given["limit"], "limit", MAX_LIMIT),
         budget=None if given["budget"] is None else _whole(given["budget"], "budget", MAX_BUDGET),
         kinds=_kinds(given["kinds"]),

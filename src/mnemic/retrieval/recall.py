@@ -33,10 +33,13 @@ POOL = 5
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and what narrows its answer. Times are aware; `at` only anchors words like "last May"."""
+    """A question and what narrows its answer. Times are aware.
+
+    `at` only anchors words like "last May"; without it, that is the present in the scope's time zone.
+    """
 
     text: str
-    at: datetime
+    at: datetime | None = None
     limit: int = 10
     budget: int | None = None
     kinds: Sequence[Kind] | None = None
@@ -63,7 +66,8 @@ class Reader:
         with timer.step("index"):
             index = self.indexes.current(scope, self.known)
         with timer.step("read"):
-            windows = find_windows(question.text, question.at)
+            asked_at = question.at or datetime.now(index.stand.zone)
+            windows = find_windows(question.text, asked_at)
             allowed = self._allowed(scope, index, question)
         if not allowed.any():
             return Recall(question.text, (), tokens=0, timings_ms=timer.spent)

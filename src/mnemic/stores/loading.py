@@ -53,6 +53,9 @@ _version = select(
     select(schema.scopes.c.version)
     .where(schema.scopes.c.scope == bindparam("scope"))
     .scalar_subquery(),
+    select(schema.scopes.c.settings)
+    .where(schema.scopes.c.scope == bindparam("scope"))
+    .scalar_subquery(),
     select(schema.meta.c.value).where(schema.meta.c.key == CURRENT).scalar_subquery(),
     select(schema.meta.c.value).where(schema.meta.c.key == EPOCH).scalar_subquery(),
 )
@@ -145,10 +148,10 @@ def find_stand(connection: Connection, scope: Scope, embedder: KnownEmbedder) ->
 
     Raises `EmbedderMismatch` where the store has moved to another embedder meanwhile.
     """
-    found, current, epoch = connection.execute(_version, {"scope": scope.key}).one()
+    found, settings, current, epoch = connection.execute(_version, {"scope": scope.key}).one()
     if current != embedder.packed:
         raise moved_away(embedder)
-    return Stand(int(found or 0), epoch or "")
+    return Stand(int(found or 0), epoch or "", settings)
 
 
 def index_rows(

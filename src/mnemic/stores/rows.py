@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# The key of a scope's settings under which its time zone's IANA name is kept.
+TIMEZONE = "timezone"
 # A stream writes what has arrived, and a sign of life, more often than this.
 STALE_MICROS = 5_000_000
 
@@ -107,10 +110,19 @@ class SaidMessage:
 
 
 class Stand(NamedTuple):
-    """Where a scope stands: the `seq` of its last change, in the store's present epoch."""
+    """Where a scope stands: the `seq` of its last change, in the store's present epoch.
+
+    Its settings ride along, because every question needs them and they change by a change only.
+    """
 
     version: int
     epoch: str
+    settings: str | None = None
+
+    @property
+    def zone(self) -> tzinfo:
+        """The user's time zone."""
+        return zone_of(self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +140,12 @@ class IndexRows:
 
     def __len__(self) -> int:
         return len(self.columns["id"])
+
+
+def zone_of(settings: str | None) -> tzinfo:
+    """The time zone in a scope's settings; UTC where none is set."""
+    name = None if settings is None else json.loads(settings).get(TIMEZONE)
+    return UTC if name is None else ZoneInfo(name)
 
 
 def to_micros(moment: datetime) -> int:

@@ -1,4 +1,4 @@
-"""The conversations of a scope: their turns, read from either end, and the summaries of their beginnings.
+"""A scope's settings and conversations: turns, read from either end, and summaries of their beginnings.
 
 Each reading costs what it returns, however long the session is. A session without a name is "".
 """
@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from mnemic.records import Scope, Session, Summary, Turn
 from mnemic.stores import schema
+from mnemic.stores.appending import set_version, take_version
 from mnemic.stores.database import Database
-from mnemic.stores.rows import from_micros, message_from_row, now_micros, to_micros
+from mnemic.stores.rows import (
+    TIMEZONE,
+    from_json,
+    from_micros,
+    message_from_row,
+    now_micros,
+    to_json,
+    to_micros,
+)
 
 _SYSTEM = ("system", "developer")
 # More system messages than this in one session are an error of whoever writes them.
@@ -25,6 +34,26 @@ class SessionRows:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+
+    def settings(self, scope: Scope) -> str | None:
+        """What is set for a scope, as JSON."""
+        query = select(schema.scopes.c.settings).where(schema.scopes.c.scope == scope.key)
+        with self.database.read_once() as connection:
+            found: str | None = connection.execute(query).scalar()
+        return found
+
+    def set_timezone(self, scope: Scope, name: str | None) -> None:
+        """Set, or unset, the time zone of a scope."""
+        with self.database.write() as connection:
+            version = take_version(connection, scope, now_micros())
+            own = schema.scopes.c.scope == scope.key
+            found = connection.execute(select(schema.scopes.c.settings).where(own)).scalar()
+            settings = {**(from_json(found) or {}), TIMEZONE: name}
+            given = {key: value for key, value in settings.items() if value is not None}
+            connection.execute(update(schema.scopes).where(own).values(settings=to_json(given)))
+            change = {"scope": scope.key, "at": now_micros(), "action": "set", "record": None}
+            connection.execute(insert(schema.changes), {**change, "seq": version + 1})
+            set_version(connection, scope, version + 1)
 
     def sessions(self, scope: Scope, limit: int) -> list[Session]:
         """The sessions of a scope, the one last spoken in first."""
