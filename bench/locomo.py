@@ -33,7 +33,7 @@ CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 UNANSWERABLE = 5
 Row = dict[Any, Any]
 
-_EVIDENCE = re.compile(r"D\d+:\d+")
+EVIDENCE = re.compile(r"D\d+:\d+")
 
 
 def main() -> int:
@@ -71,7 +71,7 @@ def ask_all(memory: Memory, sample: dict[str, Any]) -> list[Row]:
     handle = memory.user(sample["sample_id"])
     rows: list[Row] = []
     for qa in sample["qa"]:
-        evidence = {e for text in qa["evidence"] for e in _EVIDENCE.findall(text)} & turns
+        evidence = {e for text in qa["evidence"] for e in EVIDENCE.findall(text)} & turns
         if qa["category"] == UNANSWERABLE or not evidence:
             continue
         start = perf_counter()

@@ -37,14 +37,14 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
     number = isinstance(diversity, int | float) and not isinstance(diversity, bool)
     if not number or not 0 <= diversity <= 1:
         raise InputError(f"diversity is a number from 0 to 1, not {shown(diversity)}")
-    since, until = _moment(given["since"], "since"), _moment(given["until"], "until")
+    since, until = read_moment(given["since"], "since"), read_moment(given["until"], "until")
     if since is not None and until is not None and since > until:
         raise InputError(f"since ({since.isoformat()}) lies after until ({until.isoformat()})")
     return Question(
         text=read_text(text, "the question", MAX_QUESTION),
-        at=_moment(given["at"], "at"),
-        limit=_whole(given["limit"], "limit", MAX_LIMIT),
-        budget=None if given["budget"] is None else _whole(given["budget"], "budget", MAX_BUDGET),
+        at=read_moment(given["at"], "at"),
+        limit=read_whole(given["limit"], "limit", MAX_LIMIT),
+        budget=None if given["budget"] is None else read_whole(given["budget"], "budget", MAX_BUDGET),
         kinds=_kinds(given["kinds"]),
         since=since,
         until=until,
@@ -55,7 +55,8 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
     )
 
 
-def _moment(value: Any, what: str) -> datetime | None:
+def read_moment(value: Any, what: str) -> datetime | None:
+    """An aware time, in the zone in which it was given; None for None. Raises `InputError`."""
     if value is None:
         return None
     moment = read_time(value, what, ANY_YEAR)
@@ -65,7 +66,8 @@ def _moment(value: Any, what: str) -> datetime | None:
     return datetime.fromisoformat(value.strip()) if isinstance(value, str) else moment
 
 
-def _whole(value: Any, what: str, most: int) -> int:
+def read_whole(value: Any, what: str, most: int) -> int:
+    """A whole number from 1 to `most`; raises `InputError`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{what} is a whole number, not {shown(value)}")
     if not 1 <= value <= most:
