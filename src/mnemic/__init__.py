@@ -37,22 +37,28 @@ if TYPE_CHECKING:
         StoreReadOnly,
         StoreTooNew,
         StoreUnreadable,
+        VersionConflict,
     )
+    from mnemic.layers.sensory import AsyncSensoryBuffer, SensoryBuffer
     from mnemic.memory import Memory, ScopedMemory
     from mnemic.models.embedder import Embedder
     from mnemic.records import (
         Change,
         Erasure,
+        Example,
         Finding,
         Hit,
+        Loaded,
         MemoryRecord,
         Message,
+        Procedure,
         Recall,
         Receipt,
         Scope,
         ScopeStats,
         Skipped,
         StoreStats,
+        StreamStats,
     )
 
 __version__ = "0.1.0"
@@ -60,20 +66,25 @@ __version__ = "0.1.0"
 _ROOMS = {
     "mnemic.memory": ("Memory", "ScopedMemory"),
     "mnemic.aio": ("AsyncMemory", "AsyncScopedMemory"),
+    "mnemic.layers.sensory": ("AsyncSensoryBuffer", "SensoryBuffer"),
     "mnemic.models.embedder": ("Embedder",),
     "mnemic.records": (
         "Change",
         "Erasure",
+        "Example",
         "Finding",
         "Hit",
+        "Loaded",
         "MemoryRecord",
         "Message",
+        "Procedure",
         "Recall",
         "Receipt",
         "Scope",
         "ScopeStats",
         "Skipped",
         "StoreStats",
+        "StreamStats",
     ),
     "mnemic.errors": (
         "AmbiguousMessage",
@@ -93,6 +104,7 @@ _ROOMS = {
         "StoreReadOnly",
         "StoreTooNew",
         "StoreUnreadable",
+        "VersionConflict",
     ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -101,6 +113,7 @@ __all__ = [
     "AmbiguousMessage",
     "AsyncMemory",
     "AsyncScopedMemory",
+    "AsyncSensoryBuffer",
     "BadVector",
     "Change",
     "Embedder",
@@ -108,20 +121,24 @@ __all__ = [
     "EmbedderMismatch",
     "EmbedderUnavailable",
     "Erasure",
+    "Example",
     "Finding",
     "Hit",
     "IdConflict",
     "InputError",
     "Memory",
+    "Loaded",
     "MemoryRecord",
     "Message",
     "MissingExtra",
     "MnemicError",
+    "Procedure",
     "Recall",
     "Receipt",
     "Scope",
     "ScopeStats",
     "ScopedMemory",
+    "SensoryBuffer",
     "Skipped",
     "StoreBusy",
     "StoreClosed",
@@ -132,6 +149,7 @@ __all__ = [
     "StoreStats",
     "StoreTooNew",
     "StoreUnreadable",
+    "StreamStats",
 ]
 
 

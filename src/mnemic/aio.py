@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import threading
 from asyncio import shield, wrap_future
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from mnemic.errors import EmbedderError, InputError, StoreClosed
 from mnemic.forking import renew_in_child
 from mnemic.inputs import kind_of, read_name
+from mnemic.layers.sensory import AsyncSensoryBuffer, StreamFields, read_stream, stream_async
 from mnemic.memory import Memory, Operator, ScopedMemory
 from mnemic.models.embedder import Embedder, embed_checked
 from mnemic.models.minilm import MiniLM
@@ -322,6 +323,22 @@ class AsyncScopedMemory(_Handle[ScopedMemory]):
 
     def _plain(self, memory: Memory) -> ScopedMemory:
         return ScopedMemory(memory._core, self.scope)
+
+    def stream(
+        self,
+        tokens: AsyncIterable[R],
+        *,
+        session: str | None = None,
+        text: Callable[[R], str | None] | None = None,
+        every: float = 0.5,
+        **said: Unpack[StreamFields],
+    ) -> AsyncSensoryBuffer[R]:
+        """`ScopedMemory.stream` for a reply that is read by `async for`; it isn't awaited itself."""
+
+        def run(work: Callable[[ScopedMemory], None]) -> Coroutine[Any, Any, None]:
+            return self._pool.run(lambda memory: work(self._plain(memory)))
+
+        return stream_async(tokens, read_stream(session, text, every, said), run)
 
     remember = awaited(ScopedMemory.remember)
     recall = awaited(ScopedMemory.recall)

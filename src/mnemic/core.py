@@ -15,6 +15,7 @@ from time import monotonic
 from mnemic.errors import BadVector, EmbedderError, EmbedderMismatch, InputError
 from mnemic.forking import renew_in_child
 from mnemic.inputs import kind_of
+from mnemic.layers.flushing import Flusher
 from mnemic.models.choose import choose_embedder
 from mnemic.models.embedder import Embedder, identity_of
 from mnemic.retrieval.cache import ResidentIndexes
@@ -25,8 +26,10 @@ from mnemic.stores.derived import DerivedRows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
+from mnemic.stores.procedures import ProcedureRows
 from mnemic.stores.sessions import SessionRows
 from mnemic.stores.store import Store
+from mnemic.stores.streaming import StreamRows
 from mnemic.upkeep.jobs import Worker
 from mnemic.upkeep.repair import mend_derived, mend_files
 from mnemic.writing.forget import Eraser
@@ -56,6 +59,8 @@ class Core:
         )
         self.store = Store(self.database)
         self.session_rows = SessionRows(self.database)
+        self.procedure_rows = ProcedureRows(self.database)
+        self.stream_rows = StreamRows(self.database)
         self.derived = DerivedRows(self.database)
         self.ledger = Ledger(self.database)
         self.outbox = Outbox(self.database)
@@ -63,10 +68,13 @@ class Core:
         self._known: KnownEmbedder | None = None
         self._next_upkeep = 0.0
         self._lock = threading.Lock()
+        self.flusher = Flusher(self.stream_rows)
         renew_in_child(self)
         # A memory that nobody closed gives its connections and threads back when nobody holds it.
         owned = self.embedder if embedder is None else None
-        self._release = weakref.finalize(self, _release, self.database, self.indexes, owned)
+        self._release = weakref.finalize(
+            self, _release, self.database, self.indexes, self.flusher, owned
+        )
 
     def writer(self) -> Writer:
         """What a write needs; a new store takes on the embedder, another's refuses it."""
@@ -103,6 +111,7 @@ class Core:
         worker.scrub(self.eraser())
         if heal and self._find_known() is not None:
             writer = self.writer()
+            worker.recover(self.stream_rows, writer)
             worker.embed(writer)
             for scope in self.indexes.ailing():
                 with suppress(BadVector):  # of one text; the others are mended
@@ -131,6 +140,7 @@ class Core:
 
     def close(self) -> None:
         """Give back connections, threads and memory, once calls under way are done."""
+        self.flusher.close(wait=True)
         self._release()
 
     def renew(self) -> None:
@@ -159,7 +169,10 @@ class Core:
         return known
 
 
-def _release(database: Database, indexes: ResidentIndexes, owned: Embedder | None) -> None:
+def _release(
+    database: Database, indexes: ResidentIndexes, flusher: Flusher, owned: Embedder | None
+) -> None:
+    flusher.close()
     indexes.clear()
     database.close()
     close = getattr(owned, "close", None)

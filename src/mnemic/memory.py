@@ -17,6 +17,8 @@ from sqlalchemy import Connection
 from mnemic.core import Core
 from mnemic.errors import EmbedderError, InputError, StoreError
 from mnemic.inputs import check_progress, read_name, read_zone
+from mnemic.layers.sensory import stream
+from mnemic.layers.procedural import Procedures
 from mnemic.models.embedder import Embedder
 from mnemic.records import (
     DEFAULT_TENANT,
@@ -149,6 +151,7 @@ class ScopedMemory:
     def __init__(self, core: Core, scope: Scope) -> None:
         self._core = core
         self.scope = scope
+        self.procedures = Procedures(core, scope)
 
     def remember(self, said: RememberInput, *, session: str | None = None) -> Receipt:
         """Commit what was said: a string, a message, or a list of them, all or nothing.
@@ -205,6 +208,8 @@ class ScopedMemory:
         if reader is None:
             return Recall(question, (), tokens=0)
         return reader.recall(self.scope, asked)
+
+    stream = stream  # a model's reply, remembered as it arrives
 
     def get(self, id: str) -> MemoryRecord | None:
         """The memory of an id; None where this scope has none (any more)."""

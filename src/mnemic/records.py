@@ -13,8 +13,16 @@ from functools import lru_cache
 from typing import Any, Literal, overload
 
 Kind = Literal["episodic", "semantic", "procedural"]
-Status = Literal["current", "superseded", "merged", "quarantined", "retired", "proposed"]
+# current: recalled. superseded: a newer one stands for it. merged: it went into another. quarantined: held
+# back. retired: taken out of use; of an instruction, disabled. proposed: waits for approval; rejected: got
+# none.
+Status = Literal[
+    "current", "superseded", "merged", "quarantined", "retired", "proposed", "rejected"
+]
+ProcedureMode = Literal["always", "relevant"]
+ProcedureAuthor = Literal["user", "file", "feedback", "model"]
 MessageState = Literal["complete", "interrupted", "streaming"]
+StreamState = Literal["streaming", "complete", "interrupted", "forgotten"]
 ScopeKind = Literal["user", "agent", "shared"]
 Role = Literal["user", "assistant", "system", "developer", "tool", "function"]
 Source = Literal["user", "assistant", "tool", "system", "document"]
@@ -113,6 +121,48 @@ class Summary:
     fresh: int
     made_by: str
     made_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Approved behaviour: what was asked, and the answer as it should be."""
+
+    asked: str
+    answered: str
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """One version of an instruction. `id` is that of the memory that holds its words.
+
+    Of a name's versions one at most is `current`, in force, or `retired`: disabled. `valid_from` is when it
+    came into force, `valid_to` when it no longer was. `author` says whose words they are: the caller's
+    (`user`), a file's, a user's `feedback` added to the version before, or a `model`'s that rewrote it.
+    `base` is the version that a proposal was made from.
+    """
+
+    id: str
+    name: str
+    version: int
+    text: str
+    recorded_at: datetime
+    mode: ProcedureMode = "always"
+    status: Status = "current"
+    author: ProcedureAuthor = "user"
+    reason: str | None = None
+    examples: tuple[Example, ...] = ()
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    base: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What loading a file of instructions did: versions made, and those that say the same already."""
+
+    made: tuple[Procedure, ...] = ()
+    revised: tuple[Procedure, ...] = ()
+    unchanged: tuple[Procedure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +272,25 @@ class Receipt:
     skipped: tuple[Skipped, ...] = ()
     error: str | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """The measures of a stream of tokens; `chunks` and `characters` count those that brought text.
+
+    `first_token_ms` is the time from the first asking until text came, `duration_ms` until the end.
+    `error` is the class of what broke an interrupted one off. `cut` tells that more arrived than a message
+    holds.
+    """
+
+    state: StreamState
+    chunks: int = 0
+    characters: int = 0
+    first_token_ms: float | None = None
+    duration_ms: float = 0.0
+    chunks_per_second: float | None = None
+    error: str | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mnemic.records import Scope
 from mnemic.retrieval.recall import Reader
+from mnemic.stores.procedures import ProcedureRows
 from mnemic.stores.sessions import SessionRows
 from mnemic.stores.store import Store
+from mnemic.stores.streaming import StreamRows
 from mnemic.writing.forget import Eraser
 from mnemic.writing.remember import Writer
+
+if TYPE_CHECKING:
+    from mnemic.layers.flushing import Flusher
 
 
 class Parts(Protocol):
@@ -28,6 +33,21 @@ class Parts(Protocol):
         """Conversations, by scope."""
         ...
 
+    @property
+    def procedure_rows(self) -> ProcedureRows:
+        """Instructions, by scope."""
+        ...
+
+    @property
+    def stream_rows(self) -> StreamRows:
+        """Messages that are still being said."""
+        ...
+
+    @property
+    def flusher(self) -> Flusher:
+        """What keeps their text meanwhile."""
+        ...
+
     def writer(self) -> Writer:
         """What a write needs."""
         ...
@@ -38,6 +58,14 @@ class Parts(Protocol):
 
     def eraser(self) -> Eraser:
         """What an erasure needs."""
+        ...
+
+    def upkeep(self, *, now: bool = False, heal: bool = True) -> None:
+        """Finish what was left undone, now and then, or `now`."""
+        ...
+
+    def upkeep_within(self, seconds: float) -> None:
+        """Have a write look for what was left undone after so many seconds at the latest."""
         ...
 
 
@@ -51,3 +79,5 @@ class Handle(Protocol):
 
     @property
     def _core(self) -> Parts: ...
+
+    def _upkeep(self, *, now: bool = False, heal: bool = True) -> None: ...

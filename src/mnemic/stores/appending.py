@@ -6,14 +6,14 @@ Every function takes an open connection and a scope; what a passage is was decid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, insert, select, update
 from uuid_utils import uuid7
 
 from mnemic.errors import IdConflict
 from mnemic.inputs import shown
-from mnemic.records import Scope, Skipped
+from mnemic.records import Message, Scope, Skipped
 from mnemic.stores import schema
 from mnemic.stores.making import message_row, record_row, term_row
 from mnemic.stores.rows import (
@@ -29,6 +29,8 @@ from mnemic.stores.rows import (
 # A writer embeds at once; whoever finds the job later than this may take it that the writer is gone.
 EMBED_GRACE_MICROS = 30_000_000
 IN_CHUNK = 500
+# The digest of a message that is still being said: no content has it.
+UNSAID = bytes(16)
 
 _known_messages = select(
     schema.messages.c.session, schema.messages.c.message_id, schema.messages.c.digest
@@ -129,6 +131,13 @@ def set_version(connection: Connection, scope: Scope, version: int) -> None:
     )
 
 
+class Place(NamedTuple):
+    """The key of a message, and its place in the order of arrival."""
+
+    key: bytes
+    seq: int
+
+
 class _Batch:
     """The rows of one append, collected so that each table is written once."""
 
@@ -156,15 +165,15 @@ class _Batch:
         )
         return self.version
 
-    def message(self, new: NewMessage) -> tuple[bytes, int]:
-        message, key = new.message, uuid7().bytes
-        seq = self.version + 1
+    def message(self, new: NewMessage, place: Place | None) -> Place:
+        message = new.message
+        key, seq = place or Place(uuid7().bytes, self.version + 1)
         said_at = to_micros(message.said_at)
         session = message.session or ""
         first, last = self.spans.get(session, (said_at, said_at))
         self.spans[session] = (min(first, said_at), max(last, said_at))
         self.messages.append(message_row(self.scope, key, seq, message, new.digest))
-        return key, seq
+        return Place(key, seq)
 
     def record(self, new: NewMessage, number: int, passage: NewPassage, seq: int) -> bytes:
         row = record_row(self.scope, uuid7().bytes, seq, number, new.message, passage)
@@ -203,11 +212,18 @@ class _Batch:
         set_version(connection, self.scope, self.version)
 
 
-def append(connection: Connection, scope: Scope, new: Sequence[NewMessage], now: int) -> Appended:
+def append(
+    connection: Connection,
+    scope: Scope,
+    new: Sequence[NewMessage],
+    now: int,
+    place: Place | None = None,
+) -> Appended:
     """Commit messages with their passages, terms, changes and the job that embeds them.
 
     A message whose id is there with the same content is skipped; with other content, `IdConflict`.
-    A passage that repeats a current memory of the same speaker supports that memory instead.
+    A passage that repeats a current memory of the same speaker supports that memory instead. A single
+    message may be given the `place` of one that was taken away in the same transaction.
     """
     done = Appended()
     fresh = _not_yet_known(connection, scope, new, done)
@@ -216,7 +232,7 @@ def append(connection: Connection, scope: Scope, new: Sequence[NewMessage], now:
     batch = _Batch(scope, take_version(connection, scope, now), now)
     known = _find_repeated(connection, scope, fresh)
     for message in fresh:
-        _add_message(batch, message, known, done)
+        _add_message(batch, message, known, done, place)
     done.stored = len(fresh)
     if done.to_embed:
         done.job = add_job(
@@ -230,8 +246,22 @@ def append(connection: Connection, scope: Scope, new: Sequence[NewMessage], now:
     return done
 
 
-def _add_message(batch: _Batch, new: NewMessage, known: dict[bytes, bytes], done: Appended) -> None:
-    key, seq = batch.message(new)
+def begin(connection: Connection, scope: Scope, key: bytes, message: Message, now: int) -> None:
+    """Put down what is there of a message that is still being said; its place in the session is taken."""
+    batch = _Batch(scope, take_version(connection, scope, now), now)
+    batch.message(NewMessage(message, UNSAID, ()), Place(key, batch.version + 1))
+    batch.change("streaming", None)
+    batch.flush(connection)
+
+
+def _add_message(
+    batch: _Batch,
+    new: NewMessage,
+    known: dict[bytes, bytes],
+    done: Appended,
+    place: Place | None,
+) -> None:
+    key, seq = batch.message(new, place)
     supported: set[bytes] = set()
     for number, passage in enumerate(new.passages):
         record = known.get(passage.fingerprint)
@@ -301,9 +331,16 @@ def touch_session(
         connection.execute(_inserts[schema.sessions.name], {**row, "changed": version})
 
 
-def add_job(connection: Connection, scope: Scope, kind: str, payload: bytes, run_at: int) -> bytes:
+def add_job(
+    connection: Connection,
+    scope: Scope,
+    kind: str,
+    payload: bytes,
+    run_at: int,
+    key: bytes | None = None,
+) -> bytes:
     """Put a job into the outbox, to be taken from `run_at` on; returns its id."""
-    key: bytes = uuid7().bytes
+    key = key or uuid7().bytes
     connection.execute(
         _inserts[schema.jobs.name],
         {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mnemic.records import Message, Scope, Source
 from mnemic.stores.rows import NewPassage, optional_micros, require_id, to_json, to_micros
 
+# The key of a message's metadata under which the measures of its stream are.
+MEASURES = "stream"
 _SOURCES: dict[str, Source] = {
     "user": "user",
     "assistant": "assistant",
@@ -67,8 +70,17 @@ def record_row(
         "importance": 0.0 if kept is None else kept.importance,
         "pinned": 0 if kept is None else int(kept.pinned),
         "tags": to_json(list(message.tags)),
-        "metadata": to_json(dict(message.metadata)),
+        "metadata": to_json(labels_of(message)),
     }
+
+
+def labels_of(message: Message) -> dict[str, Any]:
+    """The metadata that a message's memories carry: how fast it was said is none of theirs."""
+    labels = dict(message.metadata)
+    measures = labels.get(MEASURES)
+    if isinstance(measures, Mapping) and "chunks" in measures:
+        del labels[MEASURES]
+    return labels
 
 
 def term_row(scope: Scope, key: bytes, passage: NewPassage) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def _message(item: SaidMessage) -> dict[str, Any]:
         "expires_at": _time(message.expires_at),
         "tags": list(message.tags),
         "metadata": dict(message.metadata),
+        **({} if message.state == "complete" else {"state": "interrupted"}),
         **_carried(message),
         "memories": [_memory(item, span) for span in item.spans],
     }

@@ -1,6 +1,6 @@
 """Working the outbox off: one job at a time is leased, done, and finished or put back.
 
-A job may be done twice (a lease ran out while its holder was slow): both kinds change nothing then.
+A job may be done twice (a lease ran out while its holder was slow): every kind changes nothing then.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from mnemic.errors import BadVector, EmbedderError, StoreError
 from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import SCRUB
+from mnemic.stores.streaming import STREAM, StreamRows
+from mnemic.timing import Timer
 from mnemic.writing.forget import Eraser
 from mnemic.writing.remember import Writer
 
@@ -42,6 +44,21 @@ class Worker:
                 self.outbox.finish(job.scope_key, job.id)
             else:
                 self.outbox.put_back(job, why)
+
+    def recover(self, streams: StreamRows, writer: Writer) -> None:
+        """Make messages, marked as interrupted, of replies whose process died while they were said."""
+        for job in self.outbox.due(STREAM, MAX_ALL if self.all else MAX_JOBS, all=self.all):
+            # None is leased: whoever comes second finds nothing left to do.
+            if job.scope is None:
+                self.outbox.finish(job.scope_key, job.id)
+                continue
+            message = streams.find_lost(job.scope, job.payload)
+            if message is None:
+                continue
+            new = writer.prepare(message, False)
+            done = streams.recover(job.scope, writer.known, job.payload, new)
+            if done is not None:
+                writer.embed(job.scope, done, Timer())
 
     def embed(self, writer: Writer) -> None:
         """Make the vectors that a writer which died, or a failing model, left undone.

@@ -35,6 +35,7 @@ _OURS = {
     "metadata",
     "tags",
     "expires_at",
+    "state",
 }
 # What OpenAI-style messages carry besides; kept as it is.
 _CARRIED = {"tool_calls", "tool_call_id", "function_call", "refusal", "annotations", "audio"}
@@ -99,6 +100,9 @@ def _read_message(item: Any, session: str | None, now: datetime) -> tuple[Messag
         extra["parts"] = parts
     if not content.strip() and not extra:
         raise InputError("the content is empty or blank; there is nothing to remember")
+    state = item.get("state", "complete")
+    if state not in ("complete", "interrupted"):
+        raise InputError(f"the state must be complete or interrupted, not {shown(state)}")
     given_id = item.get("id")
     if item.get("session") is not None:
         session = read_name(item["session"], "session")
@@ -116,6 +120,7 @@ def _read_message(item: Any, session: str | None, now: datetime) -> tuple[Messag
         tags=read_tags(item.get("tags")),
         metadata=read_json(item.get("metadata"), "metadata"),
         extra=read_json(extra, "what the message carries"),
+        state=state,
     )
     return message, given_id is not None
 
@@ -143,6 +148,7 @@ def _as_mapping(message: Message) -> dict[str, Any]:
         "expires_at": message.expires_at,
         "tags": message.tags,
         "metadata": message.metadata,
+        "state": "interrupted" if message.state == "streaming" else message.state,
         **{key: value for key, value in extra.items() if key in _CARRIED},
     }
 

@@ -17,6 +17,7 @@ from mnemic.errors import EmbedderError
 from mnemic.models.embedder import MeasuresText
 from mnemic.models.terms import TERMS_VERSION, compose, count_terms
 from mnemic.records import MemoryRecord, Message
+from mnemic.stores.making import labels_of
 from mnemic.stores.rows import NewPassage
 
 # An embedder that can't measure text: characters that are safe for 256 tokens of most languages.
@@ -149,7 +150,7 @@ def fingerprint(message: Message, text: str) -> bytes:
         message.name,
         normalise(text),
         sorted(message.tags),
-        dict(message.metadata),
+        labels_of(message),
         None if message.expires_at is None else message.expires_at.isoformat(),
     )
     packed = json.dumps(parts, ensure_ascii=False, sort_keys=True).encode()

@@ -53,15 +53,7 @@ class Writer:
         with timer.step("commit"):
             done = self.append(scope, new)
         error = self.embed(scope, done, timer)
-        return Receipt(
-            message_ids=tuple(item.message.id for item in new),
-            memory_ids=tuple(from_id(key) for key in dict.fromkeys(done.memory_ids)),
-            made=len(done.to_embed),
-            state="unchanged" if not done.stored else "committed" if error else "indexed",
-            skipped=tuple(done.skipped),
-            error=error,
-            timings_ms=timer.spent,
-        )
+        return receipt_of(new, done, error, timer)
 
     def append(self, scope: Scope, new: Sequence[NewMessage]) -> Appended:
         """The first of the two commits: prepared messages, on disk when this returns."""
@@ -115,3 +107,18 @@ class Writer:
         packed = zip(records, pack_vectors(embed_checked(self.embedder, texts)), strict=True)
         made = [Embedded(key, r.speaker, r.text, vector) for (key, r), vector in packed]
         self.store.add_vectors(scope, self.known, made, None)
+
+
+def receipt_of(
+    new: Sequence[NewMessage], done: Appended, error: str | None, timer: Timer
+) -> Receipt:
+    """What the two commits of prepared messages did; `error` is what held up their vectors."""
+    return Receipt(
+        message_ids=tuple(item.message.id for item in new),
+        memory_ids=tuple(from_id(key) for key in dict.fromkeys(done.memory_ids)),
+        made=len(done.to_embed),
+        state="unchanged" if not done.stored else "committed" if error else "indexed",
+        skipped=tuple(done.skipped),
+        error=error,
+        timings_ms=timer.spent,
+    )
