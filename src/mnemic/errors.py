@@ -3,7 +3,8 @@
     MnemicError
     ├── InputError            the caller's input can't be taken; nothing was changed (also a ValueError)
     │   ├── IdConflict        a message id is in use in this session for another content
-    │   └── AmbiguousMessage  a message id names messages in several sessions
+    │   ├── AmbiguousMessage  a message id names messages in several sessions
+    │   └── VersionConflict   an instruction has another version by now than the one expected
     ├── StoreError            the database can't do what was asked
     │   ├── StoreBusy         another writer held the lock for too long; a retry helps
     │   ├── StoreFull         the disk is full, or a quota is used up; nothing was changed
@@ -16,6 +17,9 @@
     │   ├── EmbedderUnavailable   the model can't be loaded or reached
     │   ├── EmbedderMismatch      the store holds another model's vectors
     │   └── BadVector             a model returned a vector that can't be used
+    ├── ModelError            a language model gave no answer that can be used
+    │   ├── ModelUnavailable  it can't be reached, is busy, failed or took too long; a retry helps
+    │   └── ModelRefused      it refuses: the key, its own name, or the request; a retry doesn't help
     └── MissingExtra          an optional dependency isn't installed (also an ImportError)
 
 This room holds no logic: where an error is raised decides what its message says.
@@ -33,6 +37,9 @@ __all__ = [
     "InputError",
     "MissingExtra",
     "MnemicError",
+    "ModelError",
+    "ModelRefused",
+    "ModelUnavailable",
     "StoreBusy",
     "StoreClosed",
     "StoreError",
@@ -41,6 +48,7 @@ __all__ = [
     "StoreReadOnly",
     "StoreTooNew",
     "StoreUnreadable",
+    "VersionConflict",
 ]
 
 
@@ -71,6 +79,12 @@ class AmbiguousMessage(InputError):
     """The message id is in use in several sessions; name the session as well."""
 
     code = "ambiguous_message"
+
+
+class VersionConflict(InputError):
+    """An instruction has another version by now than the one expected; read it again."""
+
+    code = "version_conflict"
 
 
 class StoreError(MnemicError):
@@ -146,6 +160,25 @@ class BadVector(EmbedderError):
     """The embedder returned a vector of a wrong size, or one that isn't finite."""
 
     code = "bad_vector"
+
+
+class ModelError(MnemicError):
+    """A language model gave no answer that can be used."""
+
+    code = "model"
+
+
+class ModelUnavailable(ModelError):
+    """The language model can't be reached, is busy, failed or took too long; try again later."""
+
+    code = "model_unavailable"
+    retryable = True
+
+
+class ModelRefused(ModelError):
+    """The language model refuses: its key, its name or the request can't be taken as they are."""
+
+    code = "model_refused"
 
 
 class MissingExtra(MnemicError, ImportError):

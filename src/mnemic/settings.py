@@ -5,6 +5,9 @@
     MNEMIC_EMBEDDER_URL     an OpenAI-compatible endpoint, instead of the bundled model
     MNEMIC_EMBEDDER_MODEL   the model's name there
     MNEMIC_EMBEDDER_KEY     its key, if it wants one
+    MNEMIC_MODEL            the language model: openai:gpt-..., or a name behind MNEMIC_MODEL_URL
+    MNEMIC_MODEL_URL        an OpenAI-compatible endpoint that serves it
+    MNEMIC_MODEL_KEY        its key, if it wants one
     MNEMIC_RESIDENT_MB      memory for resident indexes, all users together (default 1024)
 
 An argument always wins over the environment. A setting nobody varies is a constant beside its use.
@@ -34,10 +37,13 @@ class Settings:
     embedder_model: str | None = None
     embedder_key: str | None = None
     resident_mb: int = DEFAULT_RESIDENT_MB
+    model: str | None = None
+    model_url: str | None = None
+    model_key: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("db", "user", "embedder_url", "embedder_model", "embedder_key"):
-            if getattr(self, name) is not None:
+        for name in self.__slots__:
+            if name != "resident_mb" and getattr(self, name) is not None:
                 _check_text(getattr(self, name), name)
         size: object = self.resident_mb
         if type(size) is not int or not 1 <= size <= MAX_RESIDENT_MB:
@@ -72,6 +78,9 @@ def from_environment() -> Settings:
         embedder_model=_from("MNEMIC_EMBEDDER_MODEL"),
         embedder_key=_from("MNEMIC_EMBEDDER_KEY"),
         resident_mb=int(resident),
+        model=_from("MNEMIC_MODEL"),
+        model_url=_from("MNEMIC_MODEL_URL"),
+        model_key=_from("MNEMIC_MODEL_KEY"),
     )
 
 

@@ -66,6 +66,9 @@ PUBLIC = {
     "Message",
     "MissingExtra",
     "MnemicError",
+    "ModelError",
+    "ModelRefused",
+    "ModelUnavailable",
     "Procedure",
     "Recall",
     "Receipt",
@@ -84,6 +87,7 @@ PUBLIC = {
     "StoreTooNew",
     "StoreUnreadable",
     "StreamStats",
+    "VersionConflict",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
