@@ -15,7 +15,7 @@ from mnemic.errors import EmbedderError, InputError, StoreError, VersionConflict
 from mnemic.inputs import shown
 from mnemic.layers.parts import Parts
 from mnemic.layers.procedural import versions as rules
-from mnemic.layers.procedural.learning import LEARNED, has_rule, rewritten, with_rule
+from mnemic.layers.procedural.learning import LEARNED, rewritten, with_rule
 from mnemic.layers.procedural.markdown import Section, read_file
 from mnemic.layers.procedural.reading import (
     check_size,
@@ -32,7 +32,7 @@ from mnemic.layers.procedural.reading import (
 from mnemic.layers.procedural.relevance import most_relevant
 from mnemic.layers.procedural.versions import head_of, new_version
 from mnemic.records import Erasure, Example, Loaded, Procedure, ProcedureMode, Scope
-from mnemic.stores.procedures import Writing
+from mnemic.stores.procedures import NewVersion, Writing
 from mnemic.stores.store import SCRUB_GRACE_MICROS
 from mnemic.timing import Timer
 
@@ -218,38 +218,36 @@ class Procedures:
         feedback: str,
         *,
         name: str = LEARNED,
-        model: LanguageModel | None = None,
+        model: str | LanguageModel | None = None,
         approve: bool = False,
         source: str = "user",
     ) -> Procedure:
         """Propose a revision that does what some feedback asks for; it waits for approval.
 
         Without a model the words of the feedback become one more rule of the instruction, or the first
-        of a new one. A model rewrites it; where that fails, or somebody revised it meanwhile, the words
-        are added all the same, and `author` is `feedback` rather than `model`. With `approve` the
-        revision is in force at once. Only the words of the user or the operator are learned. The same
-        feedback again changes nothing.
+        of a new one. A model (its name, or any `LanguageModel`) rewrites it; where that fails, or somebody
+        revised it meanwhile, the words are added all the same, and `author` is `feedback`, not `model`.
+        With `approve` the revision is in force at once. Only what the user or the operator said, as
+        `source` tells, is learned. The same feedback again changes nothing.
         """
-        feedback = read_feedback(feedback, source)
-        name = read_procedure_name(name)
-        before = self.get(name) if model is not None else None
-        text = None
-        if model is not None:
-            text = rewritten(model, name, before.text if before else None, feedback)
+        feedback, name = read_feedback(feedback, source), read_procedure_name(name)
+        versions = self.history(name)
+        before, text = head_of(versions), None
+        if model is not None and rules.learned(versions, feedback) is None:
+            text = _rewritten(model, name, before, feedback)
         with self._writing() as writing:
             versions = writing.versions(name)
-            head = head_of(versions)
-            waiting = next((each for each in versions if rules.proposes(each, feedback)), None)
-            if waiting is not None:
-                return rules.approve(writing, waiting) if approve else waiting
-            if head is not None and has_rule(head.text, feedback):
-                return head
-            by_model = text is not None and head == before
+            head, known = head_of(versions), rules.learned(versions, feedback)
+            if known is not None:
+                proposed = known.status == "proposed"
+                return rules.approve(writing, known) if approve and proposed else known
+            if head != before:
+                text = None
             new = new_version(
                 name,
-                text if text is not None and by_model else check_size(_added(head, feedback)),
+                check_size(_added(head, feedback)) if text is None else text,
                 head.mode if head else "always",
-                author="model" if by_model else "feedback",
+                author="feedback" if text is None else "model",
                 reason=feedback,
                 examples=head.examples if head else (),
             )
@@ -318,12 +316,20 @@ class Procedures:
             self._parts.upkeep(now=now, heal=heal)
 
 
-def _of_file(section: Section, file: str, head: Procedure | None) -> rules.NewVersion:
+def _of_file(section: Section, file: str, head: Procedure | None) -> NewVersion:
     reason = section.reason or f"loaded from {file}"
     examples = () if head is None else head.examples
     return new_version(
         section.name, section.text, section.mode, author="file", reason=reason, examples=examples
     )
+
+
+def _rewritten(
+    model: str | LanguageModel, name: str, before: Procedure | None, feedback: str
+) -> str | None:
+    from mnemic.models.llm import choose_model
+
+    return rewritten(choose_model(model), name, before.text if before else None, feedback)
 
 
 def _added(head: Procedure | None, feedback: str) -> str:

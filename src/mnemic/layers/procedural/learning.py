@@ -10,16 +10,16 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from mnemic.errors import InputError, MnemicError
-from mnemic.layers.procedural.reading import MAX_TEXT, read_words
+from mnemic.errors import InputError, ModelError
+from mnemic.layers.procedural.reading import read_words
 
 if TYPE_CHECKING:
     from mnemic.models.llm import LanguageModel
 
 # The instruction that takes feedback which names none.
 LEARNED = "learned"
-# About four characters a token, and room to spare for a model that counts otherwise.
-MAX_TOKENS = MAX_TEXT // 3
+# A rewriting may have a token for so many characters of what it is made of, and this many more.
+CHARACTERS, MORE_TOKENS = 2, 256
 _FENCED = re.compile(r"```[\w-]*\n(.*?)\n?```", re.DOTALL)
 # What models say when they have nothing to say.
 _NOTHING = {"none", "null", "n/a", "no change", "no changes", "unchanged", "nothing"}
@@ -55,9 +55,12 @@ def rewritten(model: LanguageModel, name: str, text: str | None, feedback: str) 
     """The instruction as a model rewrites it; None where what it says can't be used."""
     quoted = {"name": name, "instruction": text, "feedback": feedback}
     lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in quoted.items())
+    most = (len(text or "") + len(feedback)) // CHARACTERS + MORE_TOKENS
     try:
-        said = model.complete(_prompt(), "\n".join(lines), max_tokens=MAX_TOKENS)
-    except MnemicError:
+        said = model.complete(_prompt(), "\n".join(lines), max_tokens=most)
+    except ModelError:
+        return None
+    if not isinstance(said, str):
         return None
     fenced = _FENCED.fullmatch(said.strip())
     words = (fenced[1] if fenced else said).strip()

@@ -5,7 +5,7 @@ Each function works in a transaction that the caller has begun.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mnemic.errors import InputError, VersionConflict
@@ -17,8 +17,6 @@ from mnemic.records import Example, Procedure, ProcedureAuthor, ProcedureMode, S
 from mnemic.stores.procedures import HEADS, NewVersion, Writing
 from mnemic.stores.rows import NewPassage, to_id
 from mnemic.writing.passages import text_to_embed
-
-__all__ = ["NewVersion", "approve", "find_proposal", "head_of", "new_version", "propose"]
 
 
 def head_of(versions: Iterable[Procedure]) -> Procedure | None:
@@ -66,9 +64,16 @@ def propose(writing: Writing, head: Procedure | None, new: NewVersion) -> Proced
     return writing.add(replace(new, status="proposed", base=base), "proposed")
 
 
-def proposes(version: Procedure, feedback: str) -> bool:
-    """Whether a version waits for approval because of the same feedback."""
-    return version.status == "proposed" and version.reason == feedback
+def learned(versions: Sequence[Procedure], feedback: str) -> Procedure | None:
+    """The version that some feedback has led to already: one that waits, or the one that counts."""
+    for version in versions:
+        if version.status == "proposed" and version.reason == feedback:
+            return version
+    head = head_of(versions)
+    if head is None:
+        return None
+    led = head.author in ("feedback", "model") and head.reason == feedback
+    return head if led or has_rule(head.text, feedback) else None
 
 
 def approve(writing: Writing, proposal: Procedure) -> Procedure:
