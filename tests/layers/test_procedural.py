@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -23,22 +23,6 @@ from mnemic.records import Example, Procedure
 from tests.fakes import FailingEmbedder, environment, new_memory, open_memory
 
 BRIEF, KIND, CALM = "Be brief.", "Be brief and kind.", "Stay calm."
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Path:
-    return tmp_path / "memory.db"
-
-
-@pytest.fixture
-def memory(db: Path) -> Iterator[Memory]:
-    with open_memory(db) as opened:
-        yield opened
-
-
-@pytest.fixture
-def ana(memory: Memory) -> ScopedMemory:
-    return memory.user("ana")
 
 
 @pytest.fixture
@@ -444,8 +428,8 @@ def test_a_large_file_is_read_in_linear_time() -> None:
     for line in ("## a" + " " * 900_000 + "x", "## " + "# " * 400_000 + "x", "`" * 900_000 + " `"):
         with pytest.raises(InputError, match="characters"):
             parse(line, "f")
-    blanks = "## a" + " " * 400_000 + "\n" + "\n" * 200_000 + "#\t" + "\t" * 300_000 + "#"
-    assert len(parse(blanks, "f")) == 1
+    blanks = "#\t" + "\t" * 300_000 + "#\n## a" + " " * 400_000 + "\n" + "\n" * 200_000 + "x"
+    assert [(section.name, section.text) for section in parse(blanks, "f")] == [("a", "x")]
     assert len(parse("x\n" * 9_000, "f")[0].text) == 17_999
 
 
