@@ -21,7 +21,7 @@ from typing import Any
 import typer
 
 from mnemic import errors
-from mnemic.surfaces.cli import asking, demo, keeping, moving  # noqa: F401
+from mnemic.surfaces.cli import asking, demo, keeping, moving, procedures  # noqa: F401
 from mnemic.surfaces.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +97,14 @@ def run_examples(page: Path) -> bool:
     return done.returncode == 0
 
 
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its name, each group before its own."""
+    for name, command in sorted(group.commands.items()):
+        yield before + name, command
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+
+
 def cli_page() -> str:
     """Every command with its help and options."""
     lines = [
@@ -105,10 +113,10 @@ def cli_page() -> str:
         "Made by `python3 dev.py docs`. `mnemic COMMAND --help` says the same.",
         "",
     ]
-    group: Any = typer.main.get_command(app)
-    for name, command in sorted(group.commands.items()):
+    for name, command in commands(typer.main.get_command(app)):
         lines += [f"## mnemic {name}", "", inspect.cleandoc(command.help or ""), ""]
-        lines += ["| argument or option | meaning |", "| --- | --- |"]
+        if command.params:
+            lines += ["| argument or option | meaning |", "| --- | --- |"]
         for parameter in command.params:
             names = ", ".join(f"`{option}`" for option in parameter.opts)
             if parameter.param_type_name == "argument":

@@ -53,7 +53,7 @@ def remember(
 
     Example: mnemic remember "I moved to Lisbon." --user ana --name Ana
     """
-    message: dict[str, Any] = {"role": role, "content": _stdin() if text == "-" else text}
+    message: dict[str, Any] = {"role": role, "content": standard_input() if text == "-" else text}
     given = {"name": name, "said_at": moment(at), "id": message_id, "tags": tag}
     message |= {key: value for key, value in given.items() if value is not None}
     with scoped(db, user, scope, make=True) as handle:
@@ -71,7 +71,8 @@ def remember(
     out.print(steps, style="dim")
 
 
-def _stdin() -> str:
+def standard_input() -> str:
+    """All of standard input, as text."""
     if sys.stdin is None:
         raise InputError("standard input is closed; give the text as an argument")
     try:
@@ -118,7 +119,7 @@ def forget(
     if as_json:
         show_json(erasure)
         return
-    out.print(_erasure_line(erasure))
+    out.print(erasure_line(erasure))
 
 
 def _agreed(question: str) -> bool:
@@ -127,7 +128,8 @@ def _agreed(question: str) -> bool:
     return typer.confirm(question)
 
 
-def _erasure_line(erasure: Erasure) -> str:
+def erasure_line(erasure: Erasure) -> str:
+    """What an erasure did, for people."""
     if erasure.state == "absent":
         return "There was nothing to forget."
     counts = f"{erasure.messages} messages and {erasure.memories} memories are gone"
