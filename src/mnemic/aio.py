@@ -65,6 +65,11 @@ class _Pool:
             self._closing = Future()
             self._closing.set_result(None)
 
+    @property
+    def memory(self) -> Memory | None:
+        """The memory that the threads work on, if it is open by now."""
+        return self._memory if self._ready else None
+
     async def run(self, work: Callable[[Memory], R]) -> R:
         """Have a thread do some work on the open memory, with the caller's context variables."""
         memory = await self._opened()
@@ -338,7 +343,9 @@ class AsyncScopedMemory(_Handle[ScopedMemory]):
         def run(work: Callable[[ScopedMemory], None]) -> Coroutine[Any, Any, None]:
             return self._pool.run(lambda memory: work(self._plain(memory)))
 
-        return stream_async(tokens, read_stream(session, text, every, said), run)
+        memory = self._pool.memory
+        handle = None if memory is None else self._plain(memory)
+        return stream_async(tokens, read_stream(session, text, every, said), run, handle)
 
     remember = awaited(ScopedMemory.remember)
     recall = awaited(ScopedMemory.recall)

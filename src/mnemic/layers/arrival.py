@@ -134,6 +134,11 @@ class Arrival:
         return os.getpid() == self._process
 
     @property
+    def broke_off(self) -> bool:
+        """Whether it ended before its end."""
+        return self._error is not None
+
+    @property
     def text(self) -> str:
         """What has arrived, as it is stored."""
         return readable("".join(self._pieces))

@@ -61,11 +61,11 @@ class Flusher:
         self._watched.pop(key, None)
 
     def wake(self) -> bool:
-        """Have what was left committed now; False where nobody is there to do it. Takes no lock."""
+        """Have what was left committed now; False where there is no use in waiting. Takes no lock."""
         if self._closed or self._thread is None:
             return False
         self._calls.put(True)
-        return True
+        return threading.current_thread() is not self._thread
 
     def close(self, *, wait: bool = False) -> None:
         """End the thread, and every stream: what has arrived is committed as interrupted.
