@@ -21,11 +21,11 @@ ENCODINGS = ("o200k_base", "cl100k_base")
 def _encoding(name: str) -> Encoding:
     if name not in ENCODINGS:
         raise InputError(f"unknown encoding {name!r}; known are {', '.join(ENCODINGS)}")
-    import bpe_openai
-
     with warnings.catch_warnings():
         # It reads its ranks by a function that Python 3.11 calls deprecated, and 3.13 doesn't.
         warnings.simplefilter("ignore", DeprecationWarning)
+        import bpe_openai
+
         return bpe_openai.get_encoding(name)
 
 
