@@ -58,11 +58,6 @@ def _known() -> Iterator[tuple[Kinds, type[MnemicError], str]]:
         "can't be used as it is named; MNEMIC_MODEL_KEY is for its key",
     )
     yield (
-        (theirs.UsageLimitExceeded,),
-        ModelError,
-        "asked for its tools over and over, and was stopped",
-    )
-    yield (
         (theirs.ModelAuthenticationError,),
         ModelRefused,
         "refuses the key; set MNEMIC_MODEL_KEY, or the provider's own variable, to a valid one",

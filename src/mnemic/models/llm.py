@@ -31,8 +31,8 @@ Call = Callable[["Model"], Coroutine[Any, Any, T]]
 # The most seconds that a call may take, retries included.
 TIMEOUT_S = 120.0
 MAX_TIMEOUT_S = 86_400.0
-# The loop ends a call on time; who waits for it gives it this much longer.
-GRACE_S = 5.0
+# The loop ends a call on time; who waits gives it this much longer, in which libraries may have to load.
+GRACE_S = 30.0
 # Prefixes that are no part of a model's name where a URL says where it is.
 _OPENAI = ("openai:", "openai-chat:")
 _inherited: list[object] = []
@@ -78,13 +78,14 @@ class HostedModel:
 
             said = [SystemPromptPart(system)] if system else []
             request = ModelRequest([*said, UserPromptPart(prompt)])
-            answer = await model_request(
-                model,
-                [request],
-                model_settings={"max_tokens": max_tokens, "request_timeout": self.timeout_s},
-                instrument=False,
-            )
-            return answer.text or ""
+            with asking(self.name):
+                answer = await model_request(
+                    model,
+                    [request],
+                    model_settings={"max_tokens": max_tokens, "request_timeout": self.timeout_s},
+                    instrument=False,
+                )
+                return answer.text or ""
 
         text = self.run(ask, self.timeout_s).strip()
         if not text:
@@ -92,14 +93,13 @@ class HostedModel:
         return text
 
     def run(self, call: Call[T], timeout_s: float) -> T:
-        """Have something asked of pydantic-ai's model, and wait; failures become `ModelError`."""
-        with translated(self.name):
+        """Have something asked of pydantic-ai's model, and wait. Let `call` ask in a `with asking(...)`."""
+        with waiting(self.name):
             return LOOP.run(partial(self._called, call), timeout_s + GRACE_S)
 
     def start(self, call: Call[T]) -> Future[T]:
-        """Have something asked of pydantic-ai's model, without waiting; use `translated` on the result."""
-        with translated(self.name):
-            return LOOP.start(partial(self._called, call))
+        """The same without waiting; who waits for it does that in a `with waiting(...)`."""
+        return LOOP.start(partial(self._called, call))
 
     def close(self) -> None:
         """Close the connections; a later call makes new ones."""
@@ -117,8 +117,9 @@ class HostedModel:
             self._model = asyncio.ensure_future(_entered(self._make, self._key))
         opening = self._model
         try:
-            model = await asyncio.shield(opening)
-        except FOREIGN:
+            with asking(self.name):
+                model = await asyncio.shield(opening)
+        except MnemicError:
             if self._model is opening:
                 self._model = None  # the next call tries again
             raise
@@ -127,7 +128,7 @@ class HostedModel:
 
 async def _entered(make: Callable[[], Model], key: object) -> Model:
     """Make a model, and hold its connections open until it or the loop is closed."""
-    model = make()
+    model = await asyncio.to_thread(make)  # it loads libraries, for seconds
     await model.__aenter__()
     LOOP.on_close(key, partial(model.__aexit__, None, None, None))
     return model
@@ -182,13 +183,22 @@ def require_agent_extra() -> None:
 
 
 @contextmanager
-def translated(name: str) -> Iterator[None]:
-    """Raise what goes wrong with a model as one of our errors."""
+def asking(name: str) -> Iterator[None]:
+    """Raise what goes wrong with a request to a model as one of our errors."""
     try:
         yield
     except MnemicError:
         raise
-    except (CancelledError, *FOREIGN) as error:
+    except FOREIGN as error:
+        raise as_ours(name, error) from error
+
+
+@contextmanager
+def waiting(name: str) -> Iterator[None]:
+    """Raise that a call took too long, or was cancelled, as one of our errors."""
+    try:
+        yield
+    except (CancelledError, TimeoutError) as error:
         raise as_ours(name, error) from error
 
 
