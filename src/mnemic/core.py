@@ -23,6 +23,7 @@ from mnemic.retrieval.recall import Reader
 from mnemic.settings import Settings, default_db
 from mnemic.stores.database import Database, backend_of
 from mnemic.stores.derived import DerivedRows
+from mnemic.stores.facts import FactRows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
@@ -59,6 +60,7 @@ class Core:
         )
         self.store = Store(self.database)
         self.session_rows = SessionRows(self.database)
+        self.fact_rows = FactRows(self.database)
         self.procedure_rows = ProcedureRows(self.database)
         self.stream_rows = StreamRows(self.database)
         self.derived = DerivedRows(self.database)

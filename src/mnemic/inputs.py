@@ -165,6 +165,14 @@ def read_zone(name: Any, what: str) -> ZoneInfo:
     )
 
 
+def read_share(value: Any, what: str) -> float:
+    """Check a number from 0 to 1."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise InputError(f"{what} is a number from 0 to 1, not {shown(value)}")
+    return float(value)
+
+
 def read_tags(tags: Any) -> tuple[str, ...]:
     """Check tags: a list of short strings; order and repeats don't matter."""
     if tags is None:

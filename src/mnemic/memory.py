@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -15,10 +14,12 @@ from typing import Any, Self
 from sqlalchemy import Connection
 
 from mnemic.core import Core
-from mnemic.errors import EmbedderError, InputError, StoreError
+from mnemic.errors import InputError
 from mnemic.inputs import check_progress, read_name, read_zone
-from mnemic.layers.sensory import stream
+from mnemic.layers.facts import Facts
 from mnemic.layers.procedural import Procedures
+from mnemic.layers.sensory import stream
+from mnemic.layers.tending import erase, look_after
 from mnemic.models.embedder import Embedder
 from mnemic.records import (
     DEFAULT_TENANT,
@@ -40,7 +41,6 @@ from mnemic.settings import Settings, default_db, from_environment, read_setting
 from mnemic.stores import erasing
 from mnemic.stores.erasing import Erased
 from mnemic.stores.rows import SaidMessage, require_id, to_id, zone_of
-from mnemic.stores.store import SCRUB_GRACE_MICROS
 from mnemic.timing import Timer
 from mnemic.upkeep.doctor import check
 from mnemic.upkeep.restoring import file_of, restore
@@ -151,6 +151,7 @@ class ScopedMemory:
     def __init__(self, core: Core, scope: Scope) -> None:
         self._core = core
         self.scope = scope
+        self.facts = Facts(core, scope)
         self.procedures = Procedures(core, scope)
 
     def remember(self, said: RememberInput, *, session: str | None = None) -> Receipt:
@@ -240,8 +241,9 @@ class ScopedMemory:
     ) -> Erasure:
         """Erase a memory, or a message by your own id of it: text, vectors, terms, all its passages.
 
-        Forgetting a memory forgets every message that says it. `session` says which message is meant
-        where several sessions use the id; without it that raises `AmbiguousMessage`.
+        Forgetting a memory forgets every message that says it; a fact or a version of an instruction
+        that no message says goes alone. `session` says which message is meant where several sessions use
+        the id; without it that raises `AmbiguousMessage`.
         """
         if (id is None) == (message_id is None):
             raise InputError("forget takes a memory's id, or message_id=, one of them")
@@ -250,7 +252,8 @@ class ScopedMemory:
             if session is not None:
                 raise InputError("session goes with message_id; a memory's id stands alone")
             key = require_id(id)
-            return self._erase(lambda c: erasing.messages_of_record(c, scope, key))
+            store = self._core.store
+            return self._scrubbed(lambda: store.erase_memory(scope, key, make_passage))
         named = read_name(message_id, "message_id")
         place = None if session is None else read_name(session, "session")
         return self._erase(lambda c: erasing.messages_named(c, scope, named, place))
@@ -285,16 +288,10 @@ class ScopedMemory:
         return self._scrubbed(lambda: store.erase(scope, chosen, make_passage))
 
     def _scrubbed(self, erase_rows: Callable[[], Erased]) -> Erasure:
-        erasure = self._core.eraser().erase(self.scope, erase_rows)
-        self._upkeep(now=erasure.state != "absent")
-        if erasure.state == "pending":
-            self._core.upkeep_within(SCRUB_GRACE_MICROS / 1e6)
-        return erasure
+        return erase(self._core, self.scope, erase_rows)
 
     def _upkeep(self, *, now: bool = False, heal: bool = True) -> None:
-        # What failed here is still in the outbox, and the caller's own write is done.
-        with suppress(EmbedderError, StoreError):
-            self._core.upkeep(now=now, heal=heal)
+        look_after(self._core, now=now, heal=heal)
 
 
 class Operator:

@@ -193,7 +193,15 @@ class MemoryRecord:
 
     def render(self) -> str:
         """One line for a reader, such as `[2023-05-08] Ana: I moved to Lisbon.`."""
-        return f"[{self.said_at:%Y-%m-%d}] {self.speaker or self.source}: {self.text}"
+        holds = f" ({self.holds})" if self.holds else ""
+        return f"[{self.said_at:%Y-%m-%d}] {self.speaker or self.source}: {self.text}{holds}"
+
+    @property
+    def holds(self) -> str:
+        """When a fact holds: `from 2020-06-01 until 2024-01-01`; empty for one that always does."""
+        ends = (("from", self.valid_from), ("until", self.valid_to))
+        known = (f"{word} {at:%Y-%m-%d}" for word, at in ends if at is not None)
+        return " ".join(known) if self.kind == "semantic" else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from mnemic import memory as memory_module
 from mnemic.errors import AmbiguousMessage, InputError
+from mnemic.layers import tending
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Recall
 from mnemic.stores import appending, outbox, schema, search
@@ -543,7 +543,7 @@ def test_a_reader_makes_an_erasure_wait_and_upkeep_finishes_it(
 def test_bytes_that_wait_go_with_a_write_soon_after(
     db: Path, ana: ScopedMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (stores, memory_module):
+    for module in (stores, tending):
         monkeypatch.setattr(module, "SCRUB_GRACE_MICROS", 1_000_000)
     [id] = ana.remember(SECRET).memory_ids
     with reader(db):

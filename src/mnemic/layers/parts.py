@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mnemic.records import Scope
 from mnemic.retrieval.recall import Reader
+from mnemic.stores.facts import FactRows
 from mnemic.stores.procedures import ProcedureRows
 from mnemic.stores.sessions import SessionRows
 from mnemic.stores.store import Store
@@ -31,6 +32,11 @@ class Parts(Protocol):
     @property
     def session_rows(self) -> SessionRows:
         """Conversations, by scope."""
+        ...
+
+    @property
+    def fact_rows(self) -> FactRows:
+        """Facts, by scope."""
         ...
 
     @property

@@ -13,6 +13,7 @@ from mnemic.inputs import (
     kind_of,
     read_json,
     read_name,
+    read_share,
     read_tags,
     read_text,
     read_time,
@@ -34,9 +35,6 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
         raise InputError(f"a question is a string, not {kind_of(text)}")
     if not text.strip():
         raise InputError("the question is empty or blank; to see everything, list the memories")
-    number = isinstance(diversity, int | float) and not isinstance(diversity, bool)
-    if not number or not 0 <= diversity <= 1:
-        raise InputError(f"diversity is a number from 0 to 1, not {shown(diversity)}")
     since, until = read_moment(given["since"], "since"), read_moment(given["until"], "until")
     if since is not None and until is not None and since > until:
         raise InputError(f"since ({since.isoformat()}) lies after until ({until.isoformat()})")
@@ -51,7 +49,7 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
         session=None if session is None else read_name(session, "in_session"),
         where=read_json(given["where"], "where"),
         tags=read_tags(given["tags"]),
-        diversity=float(diversity),
+        diversity=read_share(diversity, "diversity"),
     )
 
 

@@ -93,9 +93,14 @@ def messages_in_session(connection: Connection, scope: Scope, session: str) -> l
 
 
 def erase_messages(
-    connection: Connection, scope: Scope, messages: Sequence[bytes], now: int
+    connection: Connection,
+    scope: Scope,
+    messages: Sequence[bytes],
+    now: int,
+    *,
+    facts: bool = True,
 ) -> Erased:
-    """Take messages away with every memory that only they say.
+    """Take messages away with every memory that only they say; without `facts`, passages alone.
 
     `reworded` names the memories whose first message went but that another one says as well; the
     caller gives those the other message's words (`reword`) in the same transaction.
@@ -112,6 +117,8 @@ def erase_messages(
         support = and_(
             schema.support.c.scope == scope.key, schema.support.c.message.in_(list(some))
         )
+        if not facts:
+            support = and_(support, schema.support.c.start < schema.support.c.stop)
         rows = connection.execute(select(schema.support.c.record).where(support)).scalars()
         affected.update(bytes(record) for record in rows)
         connection.execute(delete(schema.support).where(support))
@@ -125,8 +132,10 @@ def erase_messages(
         return erased
     stay = _supported(connection, scope, affected)
     moved = stay - _supported(connection, scope, stay, first=True)
-    erased.reworded = sorted(_episodic(connection, scope, moved))
+    # A fact keeps its words when a message goes.
+    erased.reworded = sorted(_of_kind(connection, scope, moved, episodic=True))
     dead = sorted(affected - stay)
+    _note_unsaid(connection, erased, scope, dead)
     drop_records(connection, scope, dead)
     erased.memories = len(dead)
     changes: list[tuple[str, bytes | None]] = [("forgotten", record) for record in dead]
@@ -135,6 +144,23 @@ def erase_messages(
     _revise_sessions(connection, scope, erased, version)
     _drop_empty_sessions(connection, scope, erased)
     return erased
+
+
+def erase_unsaid(
+    connection: Connection, scope: Scope, record: bytes, now: int, erased: Erased
+) -> None:
+    """Take away a fact or an instruction's version itself, if it is there, and add that to `erased`."""
+    if not _of_kind(connection, scope, [record], episodic=False):
+        return
+    _note_unsaid(connection, erased, scope, [record])
+    version = and_(schema.procedures.c.scope == scope.key, schema.procedures.c.record == record)
+    _note_procedures(connection, erased, version)
+    connection.execute(delete(schema.procedures).where(version))
+    support = (schema.support.c.scope == scope.key, schema.support.c.record == record)
+    connection.execute(delete(schema.support).where(*support))
+    drop_records(connection, scope, [record])
+    log_changes(connection, scope, now, [("forgotten", record)])
+    erased.memories += 1
 
 
 def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
@@ -152,6 +178,7 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
     summaries = select(schema.summaries.c.text).where(schema.summaries.c.scope == scope.key)
     _note(erased, connection.execute(summaries).scalars())
     _note_procedures(connection, erased, schema.procedures.c.scope == scope.key)
+    _note_unsaid(connection, erased, scope)
     erased.memories = len(records)
     for table in _OF_SCOPE:
         connection.execute(delete(table).where(table.c.scope == scope.key))
@@ -266,14 +293,17 @@ def _supported(
     return stay
 
 
-def _episodic(connection: Connection, scope: Scope, records: Iterable[bytes]) -> set[bytes]:
-    """Those of the records that are passages: a fact keeps its words when a message goes."""
+def _of_kind(
+    connection: Connection, scope: Scope, records: Iterable[bytes], *, episodic: bool
+) -> set[bytes]:
+    """Those of the records that are passages; or those that aren't."""
+    mine = schema.records.c.kind == "episodic" if episodic else schema.records.c.kind != "episodic"
     found = set[bytes]()
     for some in chunks(sorted(records), IN_CHUNK):
         query = select(schema.records.c.id).where(
             schema.records.c.scope == scope.key,
             schema.records.c.id.in_(list(some)),
-            schema.records.c.kind == "episodic",
+            mine,
         )
         found.update(bytes(record) for record in connection.execute(query).scalars())
     return found
@@ -334,6 +364,23 @@ def _note_messages(connection: Connection, erased: Erased, *where: ColumnElement
         _note(erased, (content,))
         _note(erased, others, LEAST_OTHER)
         erased.sessions.setdefault(session, []).append(seq)
+
+
+def _note_unsaid(
+    connection: Connection, erased: Erased, scope: Scope, records: Sequence[bytes] | None = None
+) -> None:
+    """Note what facts and instructions say and carry, which no message does: all, or those named."""
+    columns = schema.records.c
+    query = select(columns.text, columns.tags, columns.metadata).where(
+        columns.scope == scope.key, schema.NOT_EPISODIC
+    )
+    some: Iterable[Sequence[bytes] | None]
+    some = [None] if records is None else chunks(records, IN_CHUNK)
+    for ids in some:
+        named = query if ids is None else query.where(columns.id.in_(list(ids)))
+        for text, *others in connection.execute(named):
+            _note(erased, (text,))
+            _note(erased, others, LEAST_OTHER)
 
 
 def _note_procedures(connection: Connection, erased: Erased, *where: ColumnElement[bool]) -> None:

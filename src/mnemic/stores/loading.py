@@ -243,7 +243,11 @@ def message_page(connection: Connection, scope: Scope, after: int, limit: int) -
     for keys in chunks(list(said), IN_CHUNK):
         spans = connection.execute(
             select(support)
-            .where(support.c.scope == scope.key, support.c.message.in_(list(keys)))
+            .where(
+                support.c.scope == scope.key,
+                support.c.message.in_(list(keys)),
+                support.c.start < support.c.stop,  # a fact stands on all of a message
+            )
             .order_by(support.c.message, support.c.passage)
         )
         for row in spans:

@@ -83,15 +83,22 @@ class Store:
     ) -> Erased:
         """Take away the messages that `select_messages` names, and what only they say."""
         with self.database.write() as connection:
-            chosen = select_messages(connection)
-            if not chosen:
-                return Erased()
-            erased = erasing.erase_messages(connection, scope, chosen, now_micros())
-            for record in erased.reworded:
-                erasing.reword(connection, scope, record, passage_of)
-            if erased.reworded:
-                payload = b"".join(erased.reworded)
-                appending.add_job(connection, scope, "embed", payload, now_micros())
+            erased = _erase(connection, scope, select_messages(connection), passage_of)
+            return _with_scrub_job(connection, scope, erased)
+
+    def erase_memory(
+        self,
+        scope: Scope,
+        record: bytes,
+        passage_of: Callable[[Message, int, int], NewPassage],
+        *,
+        keep_messages: bool = False,
+    ) -> Erased:
+        """Take away a memory with the messages that say it, or, a fact or instruction, without them."""
+        with self.database.write() as connection:
+            chosen = [] if keep_messages else erasing.messages_of_record(connection, scope, record)
+            erased = _erase(connection, scope, chosen, passage_of)
+            erasing.erase_unsaid(connection, scope, record, now_micros(), erased)
             return _with_scrub_job(connection, scope, erased)
 
     def erase_everything(self, scope: Scope) -> Erased:
@@ -146,6 +153,24 @@ class Store:
         """Every change of one record, oldest first."""
         with self.database.read() as connection:
             return loading.history(connection, scope, record)
+
+
+def _erase(
+    connection: Connection,
+    scope: Scope,
+    messages: Sequence[bytes],
+    passage_of: Callable[[Message, int, int], NewPassage],
+) -> Erased:
+    """Take messages away; what others say as well is said in their words from now on."""
+    if not messages:
+        return Erased()
+    erased = erasing.erase_messages(connection, scope, messages, now_micros())
+    for record in erased.reworded:
+        erasing.reword(connection, scope, record, passage_of)
+    if erased.reworded:
+        payload = b"".join(erased.reworded)
+        appending.add_job(connection, scope, "embed", payload, now_micros())
+    return erased
 
 
 def _with_scrub_job(connection: Connection, scope: Scope, erased: Erased) -> Erased:

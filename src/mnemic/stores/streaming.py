@@ -169,7 +169,8 @@ def _drop(connection: Connection, scope: Scope, key: bytes) -> None:
 
 def _take_back(connection: Connection, scope: Scope, key: bytes, passage_of: PassageOf) -> None:
     """Take away an interrupted message, of which the whole is there now, with what only it says."""
-    erased = erasing.erase_messages(connection, scope, [key], now_micros())
+    # Facts that it says stay: the message is about to be there again.
+    erased = erasing.erase_messages(connection, scope, [key], now_micros(), facts=False)
     for record in erased.reworded:
         erasing.reword(connection, scope, record, passage_of)
     if erased.reworded:
