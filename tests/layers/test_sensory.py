@@ -478,6 +478,27 @@ def test_bad_input_is_refused_before_anything_is_read(
     assert list(ana._core.session_rows.sessions(ana.scope, 10)) == []
 
 
+def test_the_largest_metadata_still_has_room_for_the_measures(
+    ana: ScopedMemory, tmp_path: Path
+) -> None:
+    class ErrorWithALongNameThatSaysAllThatIsToBeSaidOfWhatWentWrongInsideOfTheServersMachine(
+        Exception
+    ):
+        pass
+
+    most = 262_144 - 400 - len('{"k": "", "stream": ""}')
+    with pytest.raises(InputError, match="larger than"):
+        ana.stream([], metadata={"k": "x" * (most + 1)})
+    error = ErrorWithALongNameThatSaysAllThatIsToBeSaidOfWhatWentWrongInsideOfTheServersMachine()
+    buffer = ana.stream(failing(error), session="s1", metadata={"k": "x" * most})
+    with pytest.raises(type(error)):
+        list(buffer)
+    file = tmp_path / "ana.jsonl"
+    file.write_text("\n".join(export_lines(ana)), "utf-8")
+    with open_memory(tmp_path / "other.db") as other:
+        assert import_file(other, file, user="ana").messages == 1
+
+
 def test_an_id_that_is_taken_is_told_at_the_end(ana: ScopedMemory) -> None:
     ana.remember({"role": "assistant", "content": "I moved to Porto.", "id": "r1"}, session="s1")
     passed: list[str] = []
@@ -590,21 +611,25 @@ def test_a_task_that_is_cancelled_keeps_what_arrived(ana: ScopedMemory, managed:
 
 
 def test_a_task_that_is_cancelled_again_while_it_commits_keeps_what_arrived(
-    ana: ScopedMemory, memory: Memory
+    db: Path, ana: ScopedMemory
 ) -> None:
-    async def read() -> None:
-        async for _ in ana.stream(arriving(WORDS), session="s1"):
+    ana.remember("Hello.")
+
+    async def read(buffer: AsyncSensoryBuffer[str]) -> None:
+        async for _ in buffer:
             pass
 
     async def cancel() -> None:
+        buffer = ana.stream(arriving(WORDS), session="s1")
         # The store is locked, so the commit takes until after the task is gone.
-        with memory._core.database.write():
-            task = asyncio.create_task(read())
-            for _ in range(50):
-                await asyncio.sleep(0.005)
-                task.cancel()
+        with open_memory(db) as other, other._core.database.write():
+            task = asyncio.create_task(read(buffer))
+            while buffer.stats.state == "streaming":
+                await asyncio.sleep(0.001)
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            assert said(ana) == []
 
     asyncio.run(cancel())
     until(lambda: [m.content for m in said(ana)] == ["I moved to Lisbon."])

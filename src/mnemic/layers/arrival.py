@@ -31,6 +31,7 @@ BEAT = 2.0
 GRACE = 1.0
 # How long a reader that leaves a stream waits for what had arrived to be committed, in seconds.
 LEAVING = 2.0
+MAX_ERROR = 80  # characters
 _NEVER = float("inf")
 
 
@@ -104,7 +105,8 @@ class Arrival:
         if self._ended is not None:
             return False
         if error is not None:
-            self._error = error if isinstance(error, str) else type(error).__name__
+            name = error if isinstance(error, str) else type(error).__name__
+            self._error = name[:MAX_ERROR]
         self._ended = perf_counter()
         return True
 

@@ -27,6 +27,7 @@ __all__ = [
 
 # Seconds between two flushes.
 LEAST_EVERY, MOST_EVERY = 0.05, 60.0
+ROOM_FOR_MEASURES = 400  # characters of JSON, the name of an error among them
 
 T = TypeVar("T")
 
@@ -126,10 +127,13 @@ def read_stream(
         raise InputError(
             f"every must be a number of seconds from {LEAST_EVERY:g} to {MOST_EVERY:g}, not {shown(every)}"
         )
-    metadata = said.get("metadata")
-    if isinstance(metadata, Mapping) and MEASURES in metadata:
-        raise InputError(f"metadata {MEASURES!r} holds the stream's measures; use another key")
     given = {"role": "assistant", **said, "content": "..."}
+    metadata = said.get("metadata")
+    if metadata is None or isinstance(metadata, Mapping):
+        if metadata and MEASURES in metadata:
+            raise InputError(f"metadata {MEASURES!r} holds the stream's measures; use another key")
+        # What is checked has room for the measures, which take its place.
+        given["metadata"] = {**(metadata or {}), MEASURES: " " * ROOM_FOR_MEASURES}
     [(message, id_given)] = read_input(given, session, datetime.now(UTC))
     return Arrival(
         message,
