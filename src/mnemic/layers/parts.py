@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from mnemic.records import Scope
+from mnemic.records import Receipt, Scope
 from mnemic.retrieval.recall import Reader
 from mnemic.stores.facts import FactRows
 from mnemic.stores.procedures import ProcedureRows
 from mnemic.stores.sessions import SessionRows
 from mnemic.stores.store import Store
 from mnemic.stores.streaming import StreamRows
+from mnemic.stores.turns import RecentTurns
 from mnemic.writing.forget import Eraser
+from mnemic.writing.messages import RememberInput
 from mnemic.writing.remember import Writer
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Parts(Protocol):
     @property
     def procedure_rows(self) -> ProcedureRows:
         """Instructions, by scope."""
+        ...
+
+    @property
+    def turns(self) -> RecentTurns:
+        """The recent turns of sessions, with their copies elsewhere."""
         ...
 
     @property
@@ -81,6 +88,10 @@ class Handle(Protocol):
     @property
     def scope(self) -> Scope:
         """Whose memory it is."""
+        ...
+
+    def remember(self, said: RememberInput, *, session: str | None = None) -> Receipt:
+        """Commit what was said."""
         ...
 
     @property

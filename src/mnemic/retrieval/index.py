@@ -91,6 +91,12 @@ class Places:
         """Order, row, session, time."""
         return self.order, self.row, self.session, self.said_at
 
+    @property
+    def arrival(self) -> NDArray[np.int64]:
+        """What orders the places as they arrived, whatever their sessions."""
+        arrived: NDArray[np.int64] = self.order & ((1 << (_SEQ_BITS + _PASSAGE_BITS)) - 1)
+        return arrived
+
     def merged(self, other: Places) -> Places:
         """Both, in order."""
         at = np.searchsorted(self.order, other.order)

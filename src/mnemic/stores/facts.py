@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, insert, or_, select, update
 from uuid_utils import uuid7
 
 from mnemic.errors import InputError
@@ -32,6 +32,17 @@ from mnemic.stores.rows import (
 )
 
 _records, _support = schema.records, schema.support
+# Two questions rather than one with an OR, for which SQLite would read every record of the scope.
+_same = select(
+    *(_records.c[name] for name in ("id", "status", "confidence", "importance", "pinned"))
+).where(
+    _records.c.scope == bindparam("scope"),
+    _records.c.fingerprint == bindparam("print"),
+    _records.c.kind == "semantic",
+)
+_taken = select(_records.c.id).where(
+    _records.c.scope == bindparam("scope"), _records.c.id == bindparam("id")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +166,15 @@ def _find_same(
     connection: Connection, scope: Scope, fact: NewFact
 ) -> tuple[RowMapping | None, bytes]:
     """The record that is this fact, of its id or else current; and an id for it that is free."""
-    columns, key = _records.c, require_id(fact.record.id)
-    says_it = and_(columns.fingerprint == fact.words.fingerprint, columns.kind == "semantic")
-    query = select(_records).where(columns.scope == scope.key, or_(columns.id == key, says_it))
-    rows = connection.execute(query.order_by(columns.id)).mappings().all()
-    same = [row for row in rows if bytes(row["fingerprint"]) == fact.words.fingerprint]
+    key = require_id(fact.record.id)
+    values = {"scope": scope.key, "print": fact.words.fingerprint, "id": key}
+    same = sorted(connection.execute(_same, values).mappings(), key=lambda row: bytes(row["id"]))
     mine = [row for row in same if bytes(row["id"]) == key]
     if fact.record.status == "current":
         mine += [row for row in same if row["status"] == "current"]
     if mine:
         return mine[0], bytes(mine[0]["id"])
-    taken = any(bytes(row["id"]) == key for row in rows)
+    taken = connection.execute(_taken, values).first() is not None
     return None, uuid7().bytes if taken else key
 
 
