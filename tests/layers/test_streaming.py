@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import select, update
 
 from mnemic import Memory, ScopedMemory, StoreBusy, StoreError, StoreReadOnly
+from mnemic.records import Summary
 from mnemic.stores import schema, sqlite
 from mnemic.stores.streaming import STREAM
 from tests.core.test_processes import in_child, needs_fork
@@ -82,6 +83,22 @@ def test_upkeep_leaves_a_stream_alone_that_lives(ana: ScopedMemory, memory: Memo
     memory.operator.repair()
     assert states(ana) == [("I ", "streaming")]
     assert jobs(memory) == 1
+
+
+def test_a_summary_of_what_was_not_all_said_goes(ana: ScopedMemory, memory: Memory) -> None:
+    reading = iter(ana.stream(WORDS, session="s1", every=0.05))
+    next(reading)
+    flushed(ana, "I ")
+    rows, now = memory._core.session_rows, only(ana).said_at
+    made = Summary("s1", "I ...", 1, 1, 1, 0, 1, "extract", now)
+    assert rows.set_summary(ana.scope, made, None)
+    before = rows.changed(ana.scope, "s1")
+    list(reading)
+    assert rows.summary(ana.scope, "s1") is None
+    assert rows.changed(ana.scope, "s1") > before
+    with memory._core.database.read() as connection:
+        actions = connection.execute(select(schema.changes.c.action)).scalars().all()
+    assert actions == ["streaming", "completed", "remembered"]
 
 
 # --- a process that is killed -----------------------------------------------------------------------

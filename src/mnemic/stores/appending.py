@@ -230,6 +230,8 @@ def append(
     if not fresh:
         return done
     batch = _Batch(scope, take_version(connection, scope, now), now)
+    if place is not None:
+        batch.change("completed", None)
     known = _find_repeated(connection, scope, fresh)
     for message in fresh:
         _add_message(batch, message, known, done, place)

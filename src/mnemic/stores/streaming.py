@@ -86,7 +86,7 @@ class StreamRows:
                 return None
             place = None if row is None else Place(key, row["seq"])
             if row is not None and row["state"] == "streaming":
-                _drop(connection, scope, key)
+                _drop(connection, scope, row)
             elif row is not None:
                 # Someone took this process for dead, and made memories of what was there.
                 _take_back(connection, scope, key, passage_of)
@@ -117,7 +117,7 @@ class StreamRows:
             if row is None or (row["state"], row["recorded_at"]) != ("streaming", written_at):
                 return None
             finish_job(connection, scope.key, key)
-            _drop(connection, scope, key)
+            _drop(connection, scope, row)
             place = Place(key, row["seq"])
             return appending.append(connection, scope, [new], now_micros(), place)
 
@@ -162,9 +162,18 @@ def _find(connection: Connection, scope: Scope, key: bytes) -> RowMapping | None
     return connection.execute(query).mappings().one_or_none()
 
 
-def _drop(connection: Connection, scope: Scope, key: bytes) -> None:
-    messages = schema.messages
-    connection.execute(delete(messages).where(messages.c.scope == scope.key, messages.c.id == key))
+def _drop(connection: Connection, scope: Scope, row: RowMapping) -> None:
+    """Take away what is there of a message, of which more comes, and what sums it up."""
+    messages, summaries = schema.messages, schema.summaries
+    mine = (messages.c.scope == scope.key, messages.c.id == row["id"])
+    connection.execute(delete(messages).where(*mine))
+    around = (
+        summaries.c.scope == scope.key,
+        summaries.c.session == row["session"],
+        summaries.c.first <= row["seq"],
+        summaries.c.last >= row["seq"],
+    )
+    connection.execute(delete(summaries).where(*around))
 
 
 def _take_back(connection: Connection, scope: Scope, key: bytes, passage_of: PassageOf) -> None:
