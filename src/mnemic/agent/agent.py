@@ -80,6 +80,11 @@ class MemoryAgent:
             timeout_s=chosen.timeout_s,
         )
 
+    @property
+    def model_name(self) -> str:
+        """The model's name, as it is noted with each answer."""
+        return self._model.name
+
     def respond(self, user: str, message: Said, *, session: str | None = None) -> Reply:
         """Answer what a user says: a text, or a message as `remember` takes it.
 

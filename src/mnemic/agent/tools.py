@@ -30,6 +30,8 @@ TOOLS: tuple[ToolName, ...] = get_args(ToolName)
 MOST = {"remember": 5, "recall": 5, "forget": 3}
 SHOWN, SHOWN_TOKENS = 8, 600
 MOST_NOTE = 1_000
+# How far a note of the model's is believed, where what a user states is 1.
+TRUST = 0.7
 _TAKES = {
     "remember": ("text", "What to note, in one sentence."),
     "recall": ("question", "What you want to know."),
@@ -98,15 +100,17 @@ class Tools:
             return self._refuse("remember", text, f"a note has at most {MOST_NOTE} characters")
         if folded(text) in self._told:
             return self._refuse("remember", text, "that is remembered already")
-        note = {
-            "role": "assistant",
-            "content": text,
-            "tags": ["noted"],
-            "metadata": {"noted_from": self._asked.id, "session": self._asked.session},
-        }
-        receipt = self._handle.remember(note)
+        # It stands on what the user said: who forgets that forgets the note.
+        fact = self._handle.facts.remember(
+            text,
+            confidence=TRUST,
+            source="assistant",
+            message_ids=[self._asked.id],
+            session=self._asked.session,
+            tags=["noted"],
+        )
         self._told.add(folded(text))
-        self.uses.append(ToolUse("remember", text, receipt.memory_ids))
+        self.uses.append(ToolUse("remember", text, (fact.id,)))
         return "Noted."
 
     def _recall(self, question: str) -> str:
@@ -134,7 +138,8 @@ class Tools:
     def _is_asked(self, hit: Hit) -> bool:
         """Whether a hit is what the user has just said."""
         memory = hit.memory
-        return memory.session == self._asked.session and memory.message_ids == (self._asked.id,)
+        said_in = (memory.kind, memory.session, memory.message_ids)
+        return said_in == ("episodic", self._asked.session, (self._asked.id,))
 
     def _label(self, id: str) -> str:
         for label, known in self._ids.items():

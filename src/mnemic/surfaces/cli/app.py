@@ -169,7 +169,7 @@ def main() -> None:
     # Collecting garbage while libraries load is a tenth of a command's life; `opened` turns it on.
     gc.disable()
     # Commands register themselves when their modules load.
-    from mnemic.surfaces.cli import asking, demo, keeping, moving, procedures  # noqa: F401
+    from mnemic.surfaces.cli import asking, chat, demo, keeping, moving, procedures  # noqa: F401
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -201,6 +201,11 @@ def main() -> None:
 
 _INTERRUPTED = 130
 _stopped_by: list[int] = []
+
+
+def told_to_end() -> bool:
+    """Whether a signal other than Ctrl-C's asks the command to end."""
+    return bool(_stopped_by)
 
 
 def _terminated(number: int, _frame: object) -> None:
