@@ -1,10 +1,11 @@
-"""Reading files as a stream: plain or gzipped, JSON arrays an element at a time, JSON lines."""
+"""Files as streams: read plain or gzipped, JSON arrays an element at a time, JSON lines; written whole."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
+import os
 import re
 import sys
 import zlib
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from mnemic.errors import InputError
 from mnemic.inputs import shown
+from mnemic.stores.copies import beside
 
 _CHUNK = 1 << 20
 # An element of an array, or a line, that is longer than this is refused rather than read into memory.
@@ -129,3 +131,35 @@ class _Stream:
         self.text, self.at = kept + piece, 0
         self.ended = not piece
         return bool(piece)
+
+
+def check_free(file: Path, replace: bool) -> None:
+    """Refuse to write over what isn't an older export, before the store is open."""
+    if file.is_dir():
+        raise InputError(f"{file} is a folder; name a file in it")
+    if not file.exists():
+        return
+    if not replace:
+        raise InputError(f"{file} is there already; name another file, or add --replace")
+    try:
+        with file.open("rb") as there:
+            database = there.read(16) == b"SQLite format 3\0"
+    except OSError as error:
+        raise InputError(f"can't read {file}: {error.strerror or error}") from None
+    if database:
+        raise InputError(f"{file} is a database, and no export; name another file")
+
+
+@contextmanager
+def written(file: Path | None) -> Iterator[TextIO]:
+    """A file that is there in the end, whole, or not at all; or else standard output."""
+    if file is None:
+        yield sys.stdout
+        return
+    try:
+        with beside(file.absolute(), "part") as part:
+            with part.open("x", encoding="utf-8") as target:
+                yield target
+            os.replace(part, file)
+    except OSError as error:
+        raise InputError(f"can't write {file}: {error.strerror or error}") from None

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 
 from mnemic.errors import InputError
-from mnemic.stores.copies import beside
 from mnemic.surfaces.cli.app import (
     DEFAULT_USER,
     Db,
@@ -117,49 +112,18 @@ def export_command(
     Example: mnemic export ana.jsonl --user ana
     """
     from mnemic.transfer.exporting import export_lines, export_openai
+    from mnemic.transfer.files import check_free, written
 
     if file is not None and str(file) == "-":
         file = None
     if as_json and file is None:
         raise InputError("--json reports on a file; name one")
     if file is not None:
-        _check_free(file, replace)
+        check_free(file, replace)
     write = export_lines if format is ExportFormat.jsonl else export_openai
-    with scoped(db, user, scope) as handle, _written(file) as target:
+    with scoped(db, user, scope) as handle, written(file) as target:
         number = sum(1 for line in write(handle) if target.write(line + "\n"))
     if as_json:
         show_json({"file": str(file), "lines": number})
     else:
         err.print(f"{number:,} lines" + (f" to {file}" if file else ""), style="dim")
-
-
-def _check_free(file: Path, replace: bool) -> None:
-    """Refuse to write over what isn't an older export, before the store is open."""
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; name a file in it")
-    if not file.exists():
-        return
-    if not replace:
-        raise InputError(f"{file} is there already; name another file, or add --replace")
-    try:
-        with file.open("rb") as there:
-            database = there.read(16) == b"SQLite format 3\0"
-    except OSError as error:
-        raise InputError(f"can't read {file}: {error.strerror or error}") from None
-    if database:
-        raise InputError(f"{file} is a database, and no export; name another file")
-
-
-@contextmanager
-def _written(file: Path | None) -> Iterator[TextIO]:
-    """A file that is there in the end, whole, or not at all; or else standard output."""
-    if file is None:
-        yield sys.stdout
-        return
-    try:
-        with beside(file.absolute(), "part") as part:
-            with part.open("x", encoding="utf-8") as target:
-                yield target
-            os.replace(part, file)
-    except OSError as error:
-        raise InputError(f"can't write {file}: {error.strerror or error}") from None

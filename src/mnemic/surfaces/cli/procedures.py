@@ -20,6 +20,7 @@ from mnemic.surfaces.cli.app import (
     app,
     err,
     out,
+    plain,
     safe,
     scoped,
     show_json,
@@ -322,6 +323,34 @@ def forget(
         show_json(erasure)
     else:
         out.print(erasure_line(erasure))
+
+
+@procedures.command("export")
+def export_command(
+    file: Annotated[Path, typer.Argument(help="Where to: JSON lines in OpenAI's chat format.")],
+    turns: Annotated[
+        int, typer.Option(min=1, help="At most this many messages before each reply.")
+    ] = 20,
+    replace: Annotated[bool, typer.Option("--replace", help="An older file may be there.")] = False,
+    db: Db = None,
+    user: User = None,
+    scope: InScope = None,
+    as_json: Json = False,
+) -> None:
+    """Export approved behaviour for fine-tuning: examples, and replies tagged "approved".
+
+    Example: mnemic procedures export approved.jsonl --scope agent:support
+    """
+    from mnemic.transfer.finetuning import export_finetuning
+
+    with scoped(db, user, scope) as handle:
+        report = export_finetuning(handle, file, turns=turns, replace=replace)
+    if as_json:
+        show_json({"file": str(file), **plain(report)})
+        return
+    out.print(f"{report.examples} examples, {report.conversations} conversations are in {file}")
+    if report.left_out:
+        err.print(f"{report.left_out} approved replies broke off or answer nobody", style="yellow")
 
 
 def _words(text: str) -> str:
