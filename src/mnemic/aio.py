@@ -1,27 +1,24 @@
 """`Memory` for asyncio: the same methods, awaited, on a few threads of its own.
 
 Each async method is made of the plain one by `awaited`, so parameters, results, errors and docstrings
-are the plain one's. `_Pool` is where all of it runs: the event loop's own thread touches neither the
+are the plain one's. `Pool` is where all of it runs: the event loop's own thread touches neither the
 database nor the model.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from asyncio import shield, wrap_future
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import AsyncIterable, Callable, Coroutine
 from contextlib import suppress
-from contextvars import copy_context
-from functools import partial, wraps
-from itertools import islice
+from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
-from mnemic.errors import EmbedderError, InputError, StoreClosed
-from mnemic.forking import renew_in_child
+from mnemic.awaiting import Handle, Pool, alone, awaited, streamed
+from mnemic.errors import EmbedderError, InputError
 from mnemic.inputs import kind_of, read_name
+from mnemic.layers.facts import Facts
+from mnemic.layers.procedural import Procedures
 from mnemic.layers.sensory import AsyncSensoryBuffer, StreamFields, read_stream, stream_async
 from mnemic.memory import Memory, Operator, ScopedMemory
 from mnemic.models.embedder import Embedder, embed_checked
@@ -34,179 +31,8 @@ from mnemic.settings import Settings, read_settings
 COMPUTING, WAITING = 2, 8
 # As many as the database has connections.
 MOST_THREADS = 32
-# How many items of an iteration are fetched at once; between two fetches the loop has its turn.
-FETCH = 100
 
-Plain = TypeVar("Plain")
-P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class _Pool:
-    """The threads of one `AsyncMemory`, and the `Memory` that they open once and work on."""
-
-    def __init__(self, make: Callable[[], Memory], threads: int) -> None:
-        self._make = make
-        self._threads = threads
-        self._memory: Memory | None = None
-        self._closing: Future[None] | None = None
-        self.renew()
-        renew_in_child(self)
-
-    def renew(self) -> None:
-        """Begin without threads; in a child process too, where what was under way is the parent's."""
-        self._lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(self._threads, "mnemic-aio")
-        self._calls: set[Future[Any]] = set()
-        self._ready = False
-        self._opening: Future[Memory] | None = None  # while it is under way
-        if self._closing is not None:
-            self._closing = Future()
-            self._closing.set_result(None)
-
-    @property
-    def memory(self) -> Memory | None:
-        """The memory that the threads work on, if it is open by now."""
-        return self._memory if self._ready else None
-
-    async def run(self, work: Callable[[Memory], R]) -> R:
-        """Have a thread do some work on the open memory, with the caller's context variables."""
-        memory = await self._opened()
-        context = copy_context()
-        with self._lock:
-            self._require_open()
-            call = self._executor.submit(context.run, work, memory)
-            self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        return await wrap_future(call)
-
-    async def close(self) -> None:
-        """Let what was begun finish, then close the memory and end the threads."""
-        with self._lock:
-            if self._closing is None:
-                begun = [self._opening] if self._opening else []
-                work = partial(_end, self._executor, self._memory, begun, list(self._calls))
-                self._closing = self._executor.submit(work)
-                self._memory = None
-            closing = self._closing
-        await shield(wrap_future(closing))
-
-    def _require_open(self) -> None:
-        if self._closing is not None:
-            raise StoreClosed("this memory was closed; open it again with AsyncMemory(...)")
-
-    async def _opened(self) -> Memory:
-        with self._lock:
-            self._require_open()
-            if self._memory is not None and self._ready:
-                return self._memory
-            if self._opening is None:
-                self._opening = self._executor.submit(self._open)
-            opening = self._opening
-        # Shielded, because others wait for the same one.
-        return await shield(wrap_future(opening))
-
-    def _open(self) -> Memory:
-        memory = self._memory  # open already in a child process, which only lacks the threads
-        try:
-            self._start_threads()
-            if memory is None:
-                memory = self._make()
-            return memory
-        finally:
-            with self._lock:
-                self._memory, self._ready = memory, memory is not None
-                self._opening = None
-
-    def _start_threads(self) -> None:
-        """Start all of them now: one that starts under load keeps the caller, the loop, waiting."""
-        started = threading.Event()
-        try:
-            for _ in range(self._threads - 1):  # beside the one that this runs in
-                self._executor.submit(started.wait)
-        finally:
-            started.set()
-
-
-def _end(
-    executor: ThreadPoolExecutor,
-    memory: Memory | None,
-    opening: Sequence[Future[Memory]],
-    calls: Sequence[Future[Any]],
-) -> None:
-    """Wait for what was begun, in a thread of the pool, which takes up nothing after this."""
-    try:
-        wait([*opening, *calls])
-        for opened in opening:
-            memory = None if opened.exception() else opened.result()
-        if memory is not None:
-            memory.close()
-    finally:
-        executor.shutdown(wait=False)
-
-
-class _Handle(Generic[Plain]):
-    """What async handles have in common: a pool, and the plain handle that it works on."""
-
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
-
-    def _plain(self, memory: Memory) -> Plain:
-        raise NotImplementedError
-
-
-def awaited(
-    method: Callable[Concatenate[Plain, P], R],
-) -> Callable[Concatenate[_Handle[Plain], P], Coroutine[Any, Any, R]]:
-    """Make the async method of a plain one: the same call, in a thread."""
-
-    @wraps(method)
-    async def call(handle: _Handle[Plain], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await handle._pool.run(lambda memory: method(handle._plain(memory), *args, **kwargs))
-
-    return _named(call, method)
-
-
-def streamed(
-    method: Callable[Concatenate[Plain, P], Iterator[R]],
-) -> Callable[Concatenate[_Handle[Plain], P], AsyncGenerator[R, None]]:
-    """Make the async iterator of a plain one that holds nothing between two items."""
-
-    @wraps(method)
-    async def call(
-        handle: _Handle[Plain], /, *args: P.args, **kwargs: P.kwargs
-    ) -> AsyncGenerator[R, None]:
-        items = await handle._pool.run(
-            lambda memory: method(handle._plain(memory), *args, **kwargs)
-        )
-        while fetched := await handle._pool.run(lambda _: list(islice(items, FETCH))):
-            for item in fetched:
-                yield item
-
-    return _named(call, method)
-
-
-def alone(function: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
-    """Make the async twin of what needs no open memory: the same call, in a thread of its own."""
-
-    @wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        executor = ThreadPoolExecutor(1, "mnemic-aio")
-        try:
-            work = partial(function, *args, **kwargs)
-            return await wrap_future(executor.submit(copy_context().run, work))
-        finally:
-            executor.shutdown(wait=False)
-
-    return _named(call, function)
-
-
-def _named(call: F, method: Callable[..., Any]) -> F:
-    """Let an async method say of itself that it is one, in tracebacks and to `pickle`."""
-    call.__module__ = __name__
-    call.__qualname__ = f"Async{method.__qualname__}"
-    return call
 
 
 class AsyncMemory:
@@ -229,6 +55,7 @@ class AsyncMemory:
         embedder: Embedder | None = None,
         settings: Settings | None = None,
         threads: int | None = None,
+        short_term: str | None = None,
     ) -> None:
         settings = read_settings(settings)
         if threads is None:
@@ -238,8 +65,8 @@ class AsyncMemory:
             raise InputError(f"threads must be a whole number, not {kind_of(threads)}")
         if not 1 <= threads <= MOST_THREADS:
             raise InputError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
-        make = partial(Memory, target, embedder=embedder, settings=settings)
-        self._pool = _Pool(make, threads)
+        make = partial(Memory, target, embedder=embedder, settings=settings, short_term=short_term)
+        self._pool = Pool(make, threads)
 
     restore = staticmethod(alone(Memory.restore))
 
@@ -299,7 +126,7 @@ def _read_model(memory: Memory) -> None:
 class AsyncTenant:
     """The users, agents and shared spaces of one tenant."""
 
-    def __init__(self, pool: _Pool, name: str) -> None:
+    def __init__(self, pool: Pool, name: str) -> None:
         self._pool = pool
         self.name = name
 
@@ -319,12 +146,14 @@ class AsyncTenant:
         return AsyncScopedMemory(self._pool, Scope(self.name, kind, read_name(name, kind)))
 
 
-class AsyncScopedMemory(_Handle[ScopedMemory]):
+class AsyncScopedMemory(Handle[ScopedMemory]):
     """The memory of one user, agent or shared space. Nothing here reaches beyond its scope."""
 
-    def __init__(self, pool: _Pool, scope: Scope) -> None:
+    def __init__(self, pool: Pool, scope: Scope) -> None:
         super().__init__(pool)
         self.scope = scope
+        self.facts = AsyncFacts(pool, scope)
+        self.procedures = AsyncProcedures(pool, scope)
 
     def _plain(self, memory: Memory) -> ScopedMemory:
         return ScopedMemory(memory._core, self.scope)
@@ -361,7 +190,52 @@ class AsyncScopedMemory(_Handle[ScopedMemory]):
     timezone = awaited(ScopedMemory.timezone)
 
 
-class AsyncOperator(_Handle[Operator]):
+class AsyncFacts(Handle[Facts]):
+    """The facts of one scope. Nothing here reaches beyond it."""
+
+    def __init__(self, pool: Pool, scope: Scope) -> None:
+        super().__init__(pool)
+        self._scope = scope
+
+    def _plain(self, memory: Memory) -> Facts:
+        return Facts(memory._core, self._scope)
+
+    remember = awaited(Facts.remember)
+    recall = awaited(Facts.recall)
+    get = awaited(Facts.get)
+    iter_facts = streamed(Facts.iter_facts)
+    profile = awaited(Facts.profile)
+    forget = awaited(Facts.forget)
+
+
+class AsyncProcedures(Handle[Procedures]):
+    """The instructions of one scope, by name. Nothing here reaches beyond it."""
+
+    def __init__(self, pool: Pool, scope: Scope) -> None:
+        super().__init__(pool)
+        self._scope = scope
+
+    def _plain(self, memory: Memory) -> Procedures:
+        return Procedures(memory._core, self._scope)
+
+    remember = awaited(Procedures.remember)
+    revise = awaited(Procedures.revise)
+    roll_back = awaited(Procedures.roll_back)
+    enable = awaited(Procedures.enable)
+    disable = awaited(Procedures.disable)
+    get = awaited(Procedures.get)
+    history = awaited(Procedures.history)
+    iter_procedures = streamed(Procedures.iter_procedures)
+    load = awaited(Procedures.load)
+    active = awaited(Procedures.active)
+    learn = awaited(Procedures.learn)
+    proposals = awaited(Procedures.proposals)
+    approve = awaited(Procedures.approve)
+    reject = awaited(Procedures.reject)
+    forget = awaited(Procedures.forget)
+
+
+class AsyncOperator(Handle[Operator]):
     """What concerns all scopes at once. It sees ids, states and counts, never text.
 
     Where a method takes a `progress`, that is called in the thread that does the work; from there

@@ -21,9 +21,18 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine, Pool, event
 
-from mnemic import aio
-from mnemic.aio import AsyncMemory, AsyncOperator, AsyncScopedMemory, AsyncTenant
+from mnemic import aio, awaiting
+from mnemic.aio import (
+    AsyncFacts,
+    AsyncMemory,
+    AsyncOperator,
+    AsyncProcedures,
+    AsyncScopedMemory,
+    AsyncTenant,
+)
 from mnemic.errors import InputError, StoreClosed, StoreUnreadable
+from mnemic.layers.facts import Facts
+from mnemic.layers.procedural import Procedures
 from mnemic.memory import Memory, Operator, ScopedMemory, Tenant
 from mnemic.models.embedder import Embedder
 from mnemic.models.minilm import MiniLM
@@ -36,6 +45,8 @@ TWINS: list[tuple[type, type]] = [
     (Tenant, AsyncTenant),
     (ScopedMemory, AsyncScopedMemory),
     (Operator, AsyncOperator),
+    (Facts, AsyncFacts),
+    (Procedures, AsyncProcedures),
 ]
 LONG = 30.0  # a wait that only a fault lets run out
 
@@ -244,6 +255,10 @@ def test_every_method_does_what_the_plain_one_does(db: Path, tmp_path: Path) -> 
             assert actions == ["remembered", "pinned", "unpinned"]
             assert (await ana.forget(message_id="m1")).state == "clean"
             assert await texts(ana) == ["I like trams."]
+            fact = await ana.facts.remember("Ana lives in Lisbon.", confidence=0.9)
+            assert [each.id for each in await ana.facts.profile()] == [fact.id]
+            assert [each.id async for each in ana.facts.iter_facts()] == [fact.id]
+            assert (await ana.facts.forget(fact.id)).state == "clean"
             operator = memory.operator
             assert (await operator.stats()).memories == 1
             assert await operator.scopes() == [ana.scope]
@@ -860,7 +875,7 @@ def test_iterating_fetches_in_the_pool_and_lets_the_loop_run(db: Path) -> None:
                     most = max(most, since)
             beating.cancel()
             assert found == said
-            assert most <= aio.FETCH
+            assert most <= awaiting.FETCH
             assert threading.get_ident() not in seen
 
     asyncio.run(use())
