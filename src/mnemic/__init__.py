@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         VersionConflict,
     )
     from mnemic.layers.sensory import AsyncSensoryBuffer, SensoryBuffer
+    from mnemic.layers.short_term import ShortTermMemory
     from mnemic.memory import Memory, ScopedMemory
     from mnemic.models.embedder import Embedder
     from mnemic.records import (
@@ -70,6 +71,7 @@ _ROOMS = {
     "mnemic.memory": ("Memory", "ScopedMemory"),
     "mnemic.aio": ("AsyncMemory", "AsyncScopedMemory"),
     "mnemic.layers.sensory": ("AsyncSensoryBuffer", "SensoryBuffer"),
+    "mnemic.layers.short_term": ("ShortTermMemory",),
     "mnemic.models.embedder": ("Embedder",),
     "mnemic.records": (
         "Change",
@@ -148,6 +150,7 @@ __all__ = [
     "ScopeStats",
     "ScopedMemory",
     "SensoryBuffer",
+    "ShortTermMemory",
     "Skipped",
     "StoreBusy",
     "StoreClosed",

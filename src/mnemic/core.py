@@ -31,6 +31,7 @@ from mnemic.stores.procedures import ProcedureRows
 from mnemic.stores.sessions import SessionRows
 from mnemic.stores.store import Store
 from mnemic.stores.streaming import StreamRows
+from mnemic.stores.turns import RecentTurns, open_link, turns_over
 from mnemic.upkeep.jobs import Worker
 from mnemic.upkeep.repair import mend_derived, mend_files
 from mnemic.writing.forget import Eraser
@@ -49,16 +50,19 @@ class Core:
         target: str | os.PathLike[str] | None,
         embedder: Embedder | None,
         settings: Settings,
+        short_term: str | None = None,
     ) -> None:
         if embedder is not None and not callable(getattr(embedder, "embed", None)):
             raise InputError(
                 f"an embedder has `name`, `dimensions` and `embed`; {kind_of(embedder)} doesn't"
             )
+        link = open_link(settings.short_term_url if short_term is None else short_term)
         self.embedder = choose_embedder(settings) if embedder is None else embedder
         self.database = Database(
             backend_of(settings.db or default_db() if target is None else target)
         )
-        self.store = Store(self.database)
+        self.turns = turns_over(self.database, link)
+        self.store = Store(self.database, copied=self.turns.copied)
         self.session_rows = SessionRows(self.database)
         self.fact_rows = FactRows(self.database)
         self.procedure_rows = ProcedureRows(self.database)
@@ -75,7 +79,7 @@ class Core:
         # A memory that nobody closed gives its connections and threads back when nobody holds it.
         owned = self.embedder if embedder is None else None
         self._release = weakref.finalize(
-            self, _release, self.database, self.indexes, self.flusher, owned
+            self, _release, self.database, self.indexes, self.flusher, self.turns, owned
         )
 
     def writer(self) -> Writer:
@@ -92,7 +96,7 @@ class Core:
 
     def eraser(self) -> Eraser:
         """What an erasure needs."""
-        return Eraser(self.store, self.ledger, self.outbox)
+        return Eraser(self.store, self.ledger, self.outbox, self.turns)
 
     def writer_for(self, known: KnownEmbedder) -> Writer:
         """What a write needs, whose vectors are an embedder's as the store knows it."""
@@ -111,6 +115,7 @@ class Core:
         worker = Worker(self.outbox, all)
         # Erased bytes first: they are gone whether or not the embedder answers.
         worker.scrub(self.eraser())
+        worker.drop_copies(self.turns)
         if heal and self._find_known() is not None:
             writer = self.writer()
             worker.recover(self.stream_rows, writer)
@@ -172,11 +177,16 @@ class Core:
 
 
 def _release(
-    database: Database, indexes: ResidentIndexes, flusher: Flusher, owned: Embedder | None
+    database: Database,
+    indexes: ResidentIndexes,
+    flusher: Flusher,
+    turns: RecentTurns,
+    owned: Embedder | None,
 ) -> None:
     flusher.close()
     indexes.clear()
     database.close()
+    turns.close()
     close = getattr(owned, "close", None)
     if close is not None:
         close()

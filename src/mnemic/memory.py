@@ -56,8 +56,9 @@ class Memory:
     """An open store of memories. Use it in a `with` block, or `close()` it.
 
     `target` is a file's path or an SQLAlchemy URL; without one, MNEMIC_DB, or `memory.db` in the user's
-    data directory. `embedder` is the bundled model unless given. One object serves any number of
-    threads. Raises `StoreUnreadable`, `StoreTooNew` or `StoreBusy` where the file can't be opened.
+    data directory. `embedder` is the bundled model unless given. `short_term` is the URL of a Redis or
+    Valkey where hosts share the recent turns of sessions. One object serves any number of threads.
+    Raises `StoreUnreadable`, `StoreTooNew` or `StoreBusy` where the file can't be opened.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Memory:
         *,
         embedder: Embedder | None = None,
         settings: Settings | None = None,
+        short_term: str | None = None,
     ) -> None:
-        self._core = Core(target, embedder, read_settings(settings))
+        self._core = Core(target, embedder, read_settings(settings), short_term)
 
     @staticmethod
     def restore(
@@ -338,7 +340,8 @@ class Operator:
 
     def check(self) -> list[Finding]:
         """Look at the file, the model, and what is left undone; nothing is changed."""
-        return check(self._core.ledger, self._core.outbox, self._core.embedder)
+        core = self._core
+        return check(core.ledger, core.outbox, core.embedder, core.turns)
 
     def upkeep(self) -> StoreStats:
         """Finish what was left undone (vectors to make, erased bytes to remove), and count again."""

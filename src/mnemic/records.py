@@ -305,8 +305,9 @@ class StreamStats:
 class Erasure:
     """What a `forget` removed. The rows are gone in every state.
 
-    `clean`: no byte of the text is left in the database's files. `pending`: a reader stood in the way
-    of rewriting them, and a job finishes it. `absent`: there was nothing to forget.
+    `clean`: no byte of the text is left in the database's files, nor a copy in a Redis. `pending`: a reader
+    stood in the way of rewriting them, or the Redis didn't answer, and a job finishes it. `absent`: there
+    was nothing to forget.
     """
 
     state: Literal["clean", "pending", "absent"]

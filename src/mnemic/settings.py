@@ -8,6 +8,7 @@
     MNEMIC_MODEL            the language model: openai:gpt-..., or a name behind MNEMIC_MODEL_URL
     MNEMIC_MODEL_URL        an OpenAI-compatible endpoint that serves it
     MNEMIC_MODEL_KEY        its key, if it wants one
+    MNEMIC_SHORT_TERM_URL   a Redis or Valkey that hosts share for recent turns: redis://host:6379/0
     MNEMIC_RESIDENT_MB      memory for resident indexes, all users together (default 1024)
 
 An argument always wins over the environment. A setting nobody varies is a constant beside its use.
@@ -40,6 +41,7 @@ class Settings:
     model: str | None = None
     model_url: str | None = None
     model_key: str | None = None
+    short_term_url: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -81,6 +83,7 @@ def from_environment() -> Settings:
         model=_from("MNEMIC_MODEL"),
         model_url=_from("MNEMIC_MODEL_URL"),
         model_key=_from("MNEMIC_MODEL_KEY"),
+        short_term_url=_from("MNEMIC_SHORT_TERM_URL"),
     )
 
 

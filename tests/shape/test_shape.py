@@ -76,6 +76,7 @@ PUBLIC = {
     "ScopeStats",
     "ScopedMemory",
     "SensoryBuffer",
+    "ShortTermMemory",
     "Skipped",
     "StoreBusy",
     "StoreClosed",

@@ -52,6 +52,7 @@ class Erased:
     reworded: list[bytes] = field(default_factory=list)
     sessions: dict[str, list[int]] = field(default_factory=dict)
     job: bytes | None = None
+    copies: bytes | None = None
 
 
 def messages_of_record(connection: Connection, scope: Scope, record: bytes) -> list[bytes]:
@@ -182,9 +183,8 @@ def erase_everything(connection: Connection, scope: Scope, now: int) -> Erased:
     erased.memories = len(records)
     for table in _OF_SCOPE:
         connection.execute(delete(table).where(table.c.scope == scope.key))
-    connection.execute(
-        delete(schema.jobs).where(schema.jobs.c.scope == scope.key, schema.jobs.c.kind != "scrub")
-    )
+    done_with = schema.jobs.c.kind.not_in(("scrub", "copies"))
+    connection.execute(delete(schema.jobs).where(schema.jobs.c.scope == scope.key, done_with))
     gone = connection.execute(delete(schema.messages).where(schema.messages.c.scope == scope.key))
     erased.messages = gone.rowcount
     if erased.messages or erased.memories:

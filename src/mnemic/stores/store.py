@@ -25,17 +25,20 @@ from mnemic.stores.rows import (
     Stand,
     now_micros,
 )
+from mnemic.stores.turns import session_digest
 
 SCRUB = "scrub"
+COPIES = "copies"
 # Whoever erases also removes the bytes at once; a job older than this has lost its process.
 SCRUB_GRACE_MICROS = 10_000_000
 
 
 class Store:
-    """The rows of one database."""
+    """The rows of one database; `copied` says that recent turns are copied to another place too."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, copied: bool = False) -> None:
         self.database = database
+        self._copied = copied
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class Store:
         """Take away the messages that `select_messages` names, and what only they say."""
         with self.database.write() as connection:
             erased = _erase(connection, scope, select_messages(connection), passage_of)
-            return _with_scrub_job(connection, scope, erased)
+            return self._with_jobs(connection, scope, erased)
 
     def erase_memory(
         self,
@@ -99,13 +102,23 @@ class Store:
             chosen = [] if keep_messages else erasing.messages_of_record(connection, scope, record)
             erased = _erase(connection, scope, chosen, passage_of)
             erasing.erase_unsaid(connection, scope, record, now_micros(), erased)
-            return _with_scrub_job(connection, scope, erased)
+            return self._with_jobs(connection, scope, erased)
 
     def erase_everything(self, scope: Scope) -> Erased:
         """Take away all that the scope holds."""
         with self.database.write() as connection:
             erased = erasing.erase_everything(connection, scope, now_micros())
-            return _with_scrub_job(connection, scope, erased)
+            return self._with_jobs(connection, scope, erased)
+
+    def _with_jobs(self, connection: Connection, scope: Scope, erased: Erased) -> Erased:
+        """Note in the same transaction what is still to go, should we die before it does."""
+        at = now_micros() + SCRUB_GRACE_MICROS
+        if erased.messages or erased.memories:
+            erased.job = appending.add_job(connection, scope, SCRUB, b"", at)
+        if self._copied and erased.sessions:
+            keys = b"".join(session_digest(scope.key, name) for name in erased.sessions)
+            erased.copies = appending.add_job(connection, scope, COPIES, keys, at)
+        return erased
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -170,12 +183,4 @@ def _erase(
     if erased.reworded:
         payload = b"".join(erased.reworded)
         appending.add_job(connection, scope, "embed", payload, now_micros())
-    return erased
-
-
-def _with_scrub_job(connection: Connection, scope: Scope, erased: Erased) -> Erased:
-    """Note in the same transaction that the bytes are still to go, should we die before they do."""
-    if erased.messages or erased.memories:
-        at = now_micros() + SCRUB_GRACE_MICROS
-        erased.job = appending.add_job(connection, scope, SCRUB, b"", at)
     return erased

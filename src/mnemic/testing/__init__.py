@@ -2,7 +2,7 @@
 
     FakeEmbedder, MeasuringEmbedder, FailingEmbedder    embedders that need no model
     ScriptedServer, Reply, ToolCall, Request            a model server that says what its script says
-    EmbedderContract, MemoryContract                    suites to subclass, with pytest or without
+    EmbedderContract, MemoryContract, RecentTurnsContract    suites to subclass, with pytest or without
     failures                                            runs one and returns what failed
 
 Nothing here needs pytest, and `import mnemic` doesn't load it.
@@ -15,6 +15,7 @@ from mnemic.testing.embedders import EmbedderContract
 from mnemic.testing.fakes import FailingEmbedder, FakeEmbedder, MeasuringEmbedder
 from mnemic.testing.memories import MemoryContract
 from mnemic.testing.server import Request, ScriptedServer
+from mnemic.testing.turns import RecentTurnsContract
 from mnemic.testing.wire import Reply, ToolCall
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FakeEmbedder",
     "MeasuringEmbedder",
     "MemoryContract",
+    "RecentTurnsContract",
     "Reply",
     "Request",
     "ScriptedServer",

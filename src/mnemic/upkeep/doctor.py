@@ -8,20 +8,23 @@ from mnemic.models.terms import TERMS_VERSION
 from mnemic.records import Finding
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
+from mnemic.stores.turns import RecentTurns
 
 
-def check(ledger: Ledger, outbox: Outbox, embedder: Embedder) -> list[Finding]:
+def check(ledger: Ledger, outbox: Outbox, embedder: Embedder, turns: RecentTurns) -> list[Finding]:
     """Every check, in the order in which a fault would explain the next one."""
     files = _files(ledger)
     if not files.ok:
         return [files]
     bad_vectors, bad_terms = ledger.unusable(TERMS_VERSION)
+    elsewhere = turns.check()
     return [
         files,
         _model(ledger, embedder),
         _vectors(ledger, bad_vectors),
         _terms(bad_terms),
         _jobs(outbox),
+        *([] if elsewhere is None else [elsewhere]),
     ]
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from mnemic.errors import BadVector, EmbedderError, StoreError
 from mnemic.stores.outbox import Outbox
-from mnemic.stores.store import SCRUB
+from mnemic.stores.rows import now_micros
+from mnemic.stores.store import COPIES, SCRUB
 from mnemic.stores.streaming import STREAM, StreamRows
+from mnemic.stores.turns import MOST_TTL, RecentTurns
 from mnemic.timing import Timer
 from mnemic.writing.forget import Eraser
 from mnemic.writing.remember import Writer
@@ -44,6 +46,20 @@ class Worker:
                 self.outbox.finish(job.scope_key, job.id)
             else:
                 self.outbox.put_back(job, why)
+
+    def drop_copies(self, turns: RecentTurns) -> None:
+        """Delete the copies of forgotten turns that couldn't be reached."""
+        for job in self.outbox.due(COPIES, MAX_ALL if self.all else MAX_JOBS, all=self.all):
+            if not self.outbox.take(job):
+                continue
+            keys = [job.payload[at : at + 16] for at in range(0, len(job.payload), 16)]
+            # No copy outlives its longest life. A job's id has the milliseconds at which it was made.
+            made_at = int.from_bytes(job.id[:6], "big") * 1_000
+            over = now_micros() - made_at > MOST_TTL.total_seconds() * 1_000_000
+            if not over and not turns.drop(job.scope_key, keys):
+                self.outbox.put_back(job, "the place of short-term memory doesn't answer")
+                return  # nor will it for the next one
+            self.outbox.finish(job.scope_key, job.id)
 
     def recover(self, streams: StreamRows, writer: Writer) -> None:
         """Make messages, marked as interrupted, of replies whose process died while they were said."""

@@ -12,15 +12,17 @@ from mnemic.stores.erasing import MAX_SOUGHT, Erased
 from mnemic.stores.ledger import Ledger
 from mnemic.stores.outbox import Outbox
 from mnemic.stores.store import Store
+from mnemic.stores.turns import RecentTurns, session_digest
 
 
 @dataclass(frozen=True, slots=True)
 class Eraser:
-    """What an erasure needs: the rows, and the say over the file's bytes."""
+    """What an erasure needs: the rows, and the say over the file's bytes and over copies elsewhere."""
 
     store: Store
     ledger: Ledger
     outbox: Outbox
+    turns: RecentTurns
 
     def erase(self, scope: Scope, erase_rows: Callable[[], Erased]) -> Erasure:
         """Take the rows away, then their bytes; where a reader stands in the way, a job does it later."""
@@ -29,9 +31,12 @@ class Eraser:
         rows_ms = (perf_counter() - start) * 1000
         if not erased.messages and not erased.memories:
             return Erasure("absent", timings_ms={"rows": rows_ms})
-        clean = self._scrub(erased)
-        if clean and erased.job is not None:
-            self.outbox.finish(scope.key, erased.job)
+        clean = self._drop_copies(scope, erased)
+        if self._scrub(erased):
+            if erased.job is not None:
+                self.outbox.finish(scope.key, erased.job)
+        else:
+            clean = False
         spent = {"rows": rows_ms, "bytes": (perf_counter() - start) * 1000 - rows_ms}
         return Erasure("clean" if clean else "pending", erased.messages, erased.memories, spent)
 
@@ -39,6 +44,15 @@ class Eraser:
         """Remove the bytes of erasures whose text is no longer known; False where a reader holds them."""
         # Where a reader stands in the way, writing the file anew would be for nothing.
         return self.ledger.truncate_log() and self.ledger.rewrite()
+
+    def _drop_copies(self, scope: Scope, erased: Erased) -> bool:
+        if erased.copies is None:
+            return True
+        digests = [session_digest(scope.key, name) for name in erased.sessions]
+        gone = self.turns.drop(scope.key, digests)
+        if gone:
+            self.outbox.finish(scope.key, erased.copies)
+        return gone
 
     def _scrub(self, erased: Erased) -> bool:
         try:
