@@ -20,6 +20,7 @@ from mnemic.layers.procedural import Procedures, render
 from mnemic.layers.procedural.markdown import MAX_BYTES, parse
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Example, Procedure
+from mnemic.testing import Reply, ScriptedServer
 from tests.fakes import FailingEmbedder, environment, new_memory, open_memory
 
 BRIEF, KIND, CALM = "Be brief.", "Be brief and kind.", "Stay calm."
@@ -35,13 +36,13 @@ class Model:
 
     name = "scripted"
 
-    def __init__(self, *answers: str | Exception) -> None:
+    def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, str]] = []
 
     def complete(self, system: str, prompt: str, *, max_tokens: int) -> str:
         self.asked.append((system, prompt))
-        answer = self.answers.pop(0)
+        answer: str = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -460,7 +461,7 @@ def test_feedback_without_a_name_has_an_instruction_of_its_own(rules: Procedures
     proposal = rules.learn("Always answer in Portuguese.")
     assert (proposal.name, proposal.text) == ("learned", "- Always answer in Portuguese.")
     assert (proposal.base, rules.get("learned"), rules.active()) == (None, None, [])
-    with pytest.raises(InputError, match="in force yet; approve a proposal"):
+    with pytest.raises(InputError, match="is in force; approve a proposal"):
         rules.revise("learned", "x", reason="y")
     assert rules.approve(proposal).status == "current"
 
@@ -535,12 +536,29 @@ def test_a_model_is_given_feedback_as_quoted_data(rules: Procedures) -> None:
     ]
 
 
+def test_a_model_behind_a_url_rewrites_by_its_name(
+    rules: Procedures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules.remember("tone", BRIEF)
+    with ScriptedServer(["## tone\n\nBe brief and kind."]) as server:
+        monkeypatch.setenv("MNEMIC_MODEL_URL", server.url)
+        proposal = rules.learn("Be kind.", name="tone", model="small")
+        assert (proposal.text, proposal.author) == (KIND, "model")
+        server.spoil(Reply(status=400))
+        second = rules.learn("Sign as Bot.", name="tone", model="small")
+        assert second.author == "feedback"
+    monkeypatch.delenv("MNEMIC_MODEL_URL")
+    with pytest.raises(InputError, match="who serves it"):
+        rules.learn("More.", name="tone", model="small")
+    assert len(rules.proposals()) == 2
+
+
 @pytest.mark.parametrize(
     "answer",
-    ["", "  \n", "None.", "x" * 20_001, "a\x00b", "\ud800", BRIEF, ModelUnavailable("away")],
-    ids=["empty", "blank", "none", "long", "nul", "surrogate", "same", "away"],
+    ["", "  \n", "None.", 3, "x" * 20_001, "a\x00b", "\ud800", BRIEF, ModelUnavailable("away")],
+    ids=["empty", "blank", "none", "number", "long", "nul", "surrogate", "same", "away"],
 )
-def test_feedback_is_kept_whatever_a_model_does(rules: Procedures, answer: str | Exception) -> None:
+def test_feedback_is_kept_whatever_a_model_does(rules: Procedures, answer: Any) -> None:
     rules.remember("tone", BRIEF)
     proposal = rules.learn("No emoji.", name="tone", model=Model(answer))
     assert (proposal.text, proposal.author) == ("Be brief.\n\n- No emoji.", "feedback")

@@ -306,7 +306,8 @@ class Procedures:
         head = head_of(self._versions(writing, name))
         if head is None:
             raise InputError(
-                f"no version of {shown(name)} is in force yet; approve a proposal, or remember it"
+                f"no version of {shown(name)} is in force; approve a proposal, roll back to a version"
+                " that was, or remember it anew"
             )
         return head
 
@@ -329,7 +330,13 @@ def _rewritten(
 ) -> str | None:
     from mnemic.models.llm import choose_model
 
-    return rewritten(choose_model(model), name, before.text if before else None, feedback)
+    chosen = choose_model(model)
+    try:
+        return rewritten(chosen, name, before.text if before else None, feedback)
+    finally:
+        close = getattr(chosen, "close", None)
+        if chosen is not model and close is not None:
+            close()
 
 
 def _added(head: Procedure | None, feedback: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -62,14 +63,31 @@ def rewritten(model: LanguageModel, name: str, text: str | None, feedback: str) 
         return None
     if not isinstance(said, str):
         return None
-    fenced = _FENCED.fullmatch(said.strip())
-    words = (fenced[1] if fenced else said).strip()
+    words = _bare(said, name)
     if words == text or words.rstrip(".!").casefold() in _NOTHING:
         return None
     try:
         return read_words(words)
     except InputError:
         return None
+
+
+def _bare(said: str, name: str) -> str:
+    r"""What a model says without what it was asked to leave out: a fence, quotation marks, a heading.
+
+    >>> _bare('"Be brief."', "tone"), _bare("## Tone\n\nBe brief.", "tone")
+    ('Be brief.', 'Be brief.')
+    """
+    words = said.strip()
+    fenced = _FENCED.fullmatch(words)
+    if fenced is not None:
+        words = fenced[1].strip()
+    with suppress(ValueError, RecursionError):
+        unquoted = json.loads(words) if words.startswith('"') else words
+        words = unquoted.strip() if isinstance(unquoted, str) else words
+    first, _, rest = words.partition("\n")
+    heading = first.startswith("#") and first.strip("# ").casefold() == name.casefold()
+    return rest.strip() if heading else words
 
 
 def _prompt() -> str:
