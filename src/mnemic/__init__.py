@@ -18,10 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnemic.agent import AsyncReplyStream, MemoryAgent, Reply, ReplyStream
     from mnemic.aio import AsyncMemory, AsyncScopedMemory
+    from mnemic.context.result import Context, Dropped
     from mnemic.errors import (
         AmbiguousMessage,
         BadVector,
+        BudgetTooSmall,
         EmbedderError,
         EmbedderMismatch,
         EmbedderUnavailable,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from mnemic.layers.short_term import ShortTermMemory
     from mnemic.memory import Memory, ScopedMemory
     from mnemic.models.embedder import Embedder
+    from mnemic.models.llm import LanguageModel
     from mnemic.records import (
         Change,
         Erasure,
@@ -68,11 +72,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "mnemic.context.result": ("Context", "Dropped"),
     "mnemic.memory": ("Memory", "ScopedMemory"),
+    "mnemic.agent": ("AsyncReplyStream", "MemoryAgent", "Reply", "ReplyStream"),
     "mnemic.aio": ("AsyncMemory", "AsyncScopedMemory"),
     "mnemic.layers.sensory": ("AsyncSensoryBuffer", "SensoryBuffer"),
     "mnemic.layers.short_term": ("ShortTermMemory",),
     "mnemic.models.embedder": ("Embedder",),
+    "mnemic.models.llm": ("LanguageModel",),
     "mnemic.records": (
         "Change",
         "Erasure",
@@ -94,6 +101,7 @@ _ROOMS = {
     "mnemic.errors": (
         "AmbiguousMessage",
         "BadVector",
+        "BudgetTooSmall",
         "EmbedderError",
         "EmbedderMismatch",
         "EmbedderUnavailable",
@@ -120,10 +128,14 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "AmbiguousMessage",
     "AsyncMemory",
+    "AsyncReplyStream",
     "AsyncScopedMemory",
     "AsyncSensoryBuffer",
     "BadVector",
+    "BudgetTooSmall",
     "Change",
+    "Context",
+    "Dropped",
     "Embedder",
     "EmbedderError",
     "EmbedderMismatch",
@@ -134,8 +146,10 @@ __all__ = [
     "Hit",
     "IdConflict",
     "InputError",
+    "LanguageModel",
     "Loaded",
     "Memory",
+    "MemoryAgent",
     "MemoryRecord",
     "Message",
     "MissingExtra",
@@ -146,6 +160,8 @@ __all__ = [
     "Procedure",
     "Recall",
     "Receipt",
+    "Reply",
+    "ReplyStream",
     "Scope",
     "ScopeStats",
     "ScopedMemory",

@@ -127,7 +127,11 @@ def test_every_failure_is_ours_and_says_what_to_do(
 
 
 def test_a_busy_server_is_asked_again(asked: Ask) -> None:
-    script = [Reply("slow", status=429, retry_after=0.01), Reply("no", status=503), "Here."]
+    script: list[Any] = [
+        Reply("slow", status=429, retry_after=0.01),
+        Reply("no", status=503),
+        "Here.",
+    ]
     with ScriptedServer(script) as server:
         assert asked(server) == "Here."
 
