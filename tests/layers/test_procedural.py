@@ -663,6 +663,18 @@ def test_forgetting_everything_forgets_instructions(ana: ScopedMemory, rules: Pr
     assert rules.remember("tone", KIND).version == 1
 
 
+def test_a_proposals_id_is_of_no_use_in_another_scope(memory: Memory, rules: Procedures) -> None:
+    proposal = rules.learn("Be kind.")
+    ben = memory.user("ben")
+    for decide in (ben.procedures.approve, ben.procedures.reject):
+        for named in (proposal, proposal.id, proposal.name):
+            with pytest.raises(InputError, match="has no proposal"):
+                decide(named)
+    assert ben.get(proposal.id) is None
+    assert ben.forget(proposal.id).state == ben.procedures.forget("learned").state == "absent"
+    assert rules.proposals() == [proposal]
+
+
 STEP = st.tuples(
     st.integers(0, 2),
     st.sampled_from(

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
@@ -28,9 +29,11 @@ from mnemic.stores.rows import (
     from_json,
     from_micros,
     now_micros,
+    optional_micros,
     optional_moment,
     require_id,
     to_json,
+    to_micros,
 )
 from mnemic.stores.store import SCRUB, SCRUB_GRACE_MICROS
 
@@ -70,6 +73,19 @@ class NewVersion:
     base: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A version that an import brings along: its number, its times and, where it is free, its id stay."""
+
+    new: NewVersion
+    number: int
+    id: str | None
+    recorded_at: datetime
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    pinned: bool = False
+
+
 class ProcedureRows:
     """The instructions of one database."""
 
@@ -85,6 +101,19 @@ class ProcedureRows:
         """The next names' versions that count, in force or disabled, after a name."""
         query = _of(scope).where(_records.c.status.in_(HEADS), _versions.c.name > after)
         return self._read(query.order_by(_versions.c.name).limit(limit))
+
+    def names(self, scope: Scope) -> list[str]:
+        """Every name that has a version."""
+        query = select(_versions.c.name).distinct().where(_versions.c.scope == scope.key)
+        with self.database.read_once() as connection:
+            return list(connection.execute(query.order_by(_versions.c.name)).scalars())
+
+    def find(self, scope: Scope, name: str, version: int | None) -> Procedure | None:
+        """The version of a number, or the one that counts; None where there is none."""
+        counts = _records.c.status.in_(HEADS)
+        which = counts if version is None else _versions.c.version == version
+        found = self._read(_of(scope).where(_versions.c.name == name, which))
+        return found[0] if found else None
 
     def versions(self, scope: Scope, name: str) -> list[Procedure]:
         """Every version of a name, oldest first."""
@@ -144,6 +173,12 @@ class Writing:
         query = _of(self._scope).where(_versions.c.name == name).order_by(_versions.c.version)
         return _procedures(self._connection, query)
 
+    def head(self, name: str) -> Procedure | None:
+        """The version of a name that counts: in force, or disabled."""
+        query = _of(self._scope).where(_versions.c.name == name, _records.c.status.in_(HEADS))
+        found = _procedures(self._connection, query)
+        return found[0] if found else None
+
     def find(self, record: bytes) -> Procedure | None:
         """The version whose words a memory holds."""
         found = _procedures(self._connection, _of(self._scope).where(_records.c.id == record))
@@ -156,14 +191,31 @@ class Writing:
             _versions.c.scope == self._scope.key, _versions.c.name == new.name
         )
         number = int(self._connection.execute(query).scalar() or 0) + 1
-        seq = self._log(action, key)
-        row = _record_row(self._scope, key, seq, number, new, self._now)
+        self._write(key, number, new, _record_row(self._scope, key, number, new, self._now), action)
+        return self._reread(key)
+
+    def restore(self, kept: KeptVersion) -> None:
+        """Write a version of a name that has none of its number, as it was."""
+        key: bytes = uuid7().bytes if kept.id is None else require_id(kept.id)
+        taken = select(_records.c.id).where(
+            _records.c.scope == self._scope.key, _records.c.id == key
+        )
+        if self._connection.execute(taken).first() is not None:
+            key = uuid7().bytes
+        row = _record_row(self._scope, key, kept.number, kept.new, to_micros(kept.recorded_at))
+        times = {name: optional_micros(getattr(kept, name)) for name in ("valid_from", "valid_to")}
+        row |= {**times, "pinned": int(kept.pinned)}
+        self._write(key, kept.number, kept.new, row, "instructed")
+
+    def _write(
+        self, key: bytes, number: int, new: NewVersion, row: dict[str, Any], action: str
+    ) -> None:
+        row["seq"] = self._log(action, key)
         self._connection.execute(insert(_records), row)
         self._connection.execute(insert(schema.terms), term_row(self._scope, key, new.words))
         self._connection.execute(insert(_versions), _version_row(self._scope, key, number, new))
         self.done.to_embed.append((key, new.name, new.words.text))
         self.done.stored += 1
-        return self._reread(key)
 
     def settle(self, version: Procedure, status: Status, action: str) -> Procedure:
         """Give a version another status; its times in force follow."""
@@ -234,9 +286,7 @@ def _procedure(row: Row[Any]) -> Procedure:
     )
 
 
-def _record_row(
-    scope: Scope, key: bytes, seq: int, number: int, new: NewVersion, now: int
-) -> dict[str, Any]:
+def _record_row(scope: Scope, key: bytes, number: int, new: NewVersion, now: int) -> dict[str, Any]:
     return {
         "scope": scope.key,
         "id": key,
@@ -248,7 +298,6 @@ def _record_row(
         # As a passage is found by who said it, an instruction is by its name.
         "speaker": new.name,
         "session": "",
-        "seq": seq,
         "passage": number,
         "said_at": now,
         "recorded_at": now,

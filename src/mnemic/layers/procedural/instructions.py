@@ -72,7 +72,7 @@ class Procedures:
         name, text, mode = read_procedure_name(name), read_words(text), read_mode(mode)
         reason, shown_how = read_reason(reason), read_examples(examples)
         with self._writing() as writing:
-            head = head_of(writing.versions(name))
+            head = writing.head(name)
             if head is not None:
                 if (head.text, head.mode, head.examples) == (text, mode, shown_how):
                     return head
@@ -156,10 +156,7 @@ class Procedures:
         """The version in force, or disabled, or the one of a number; None where there is none."""
         name = read_procedure_name(name)
         number = None if version is None else read_version(version, "version")
-        versions = self._parts.procedure_rows.versions(self._scope, name)
-        if number is None:
-            return head_of(versions)
-        return next((found for found in versions if found.version == number), None)
+        return self._parts.procedure_rows.find(self._scope, name, number)
 
     def history(self, name: str) -> list[Procedure]:
         """Every version of an instruction, oldest first, proposals too; empty for an unknown name."""
@@ -186,7 +183,7 @@ class Procedures:
         unchanged: list[Procedure] = []
         with self._writing() as writing:
             for section in sections:
-                head = head_of(writing.versions(section.name))
+                head = writing.head(section.name)
                 if head is None:
                     made.append(writing.add(_of_file(section, file, head), "instructed"))
                 elif (head.text, head.mode) == (section.text, section.mode):
@@ -303,8 +300,9 @@ class Procedures:
         return versions
 
     def _head(self, writing: Writing, name: str) -> Procedure:
-        head = head_of(self._versions(writing, name))
+        head = writing.head(name)
         if head is None:
+            self._versions(writing, name)
             raise InputError(
                 f"no version of {shown(name)} is in force; approve a proposal, roll back to a version"
                 " that was, or remember it anew"

@@ -78,7 +78,7 @@ def learned(versions: Sequence[Procedure], feedback: str) -> Procedure | None:
 
 def approve(writing: Writing, proposal: Procedure) -> Procedure:
     """Put a proposal in force, or what it proposes on top of what has come into force since."""
-    head = head_of(writing.versions(proposal.name))
+    head = writing.head(proposal.name)
     if proposal.base == (None if head is None else head.version):
         status = "current" if head is None else head.status
         if head is not None:
