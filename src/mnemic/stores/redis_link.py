@@ -123,8 +123,9 @@ def read_url(url: object) -> tuple[str, str]:
     if scheme not in _SCHEMES or not rest:
         # What is said of it shows no more: the rest may hold a password.
         raise InputError(f"short_term must be a URL such as {_EXAMPLE} or unix:///run/redis.sock")
+    plain = f"{_SCHEMES[scheme]}://{rest}"
     try:
-        parts = urlsplit(f"{_SCHEMES[scheme]}://{rest}")
+        parts = urlsplit(plain)
         host, port, options = parts.hostname, parts.port, parse_qs(parts.query)
     except ValueError:
         raise InputError(f"short_term isn't a URL such as {_EXAMPLE}") from None
@@ -134,11 +135,11 @@ def read_url(url: object) -> tuple[str, str]:
     if scheme == "unix":
         if len(parts.path) < 2:
             raise InputError("short_term must name a socket, such as unix:///run/redis.sock")
-        return parts.geturl(), f"{parts.path} {options.get('db', ['0'])[0]}"
+        return plain, f"{parts.path} {options.get('db', ['0'])[0]}"
     number = re.fullmatch("/?([0-9]{0,4})", parts.path)
     if host is None or number is None:
         raise InputError(f"short_term must name a host and a number, such as {_EXAMPLE}")
-    return parts.geturl(), f"{host}:{port or 6379}/{number[1] or 0}"
+    return plain, f"{host}:{port or 6379}/{number[1] or 0}"
 
 
 def _open(url: str) -> tuple[Redis, tuple[type[Exception], ...]]:

@@ -67,11 +67,15 @@ class Left(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the first element of a copy says. `limits` are those within which it is kept."""
+    """What the first element of a copy says. `limits` are those within which it is kept.
+
+    `count` is how many turns there have to be.
+    """
 
     stamp: Stamp
     left: Left | None
     limits: Limits
+    count: int = 0
 
 
 class RedisTurns:
@@ -155,6 +159,8 @@ class RedisTurns:
         stamp = self._rows.stamp(copy.scope, copy.session)
         if stamp is None:
             return None
+        if len(seen.entries) != min(head.count, limits.messages):
+            return None  # others write there too
         news: list[Turn] = []
         if stamp != head.stamp:
             found = self._rows.news(copy.scope, copy.session, head.stamp, limits.messages)
@@ -232,7 +238,7 @@ class _Copy:
         try:
             changed, at = int(words[2]), int(words[3])
             left = None if words[4] == "-" else Left(*map(int, words[4:7]))
-            messages, tokens, life = map(int, words[11:])
+            count, messages, tokens, life = map(int, (words[7], *words[11:]))
         except ValueError:
             return None
         if not 0 < messages <= MOST_MESSAGES or not 0 < life <= MOST_TTL / timedelta(
@@ -241,7 +247,7 @@ class _Copy:
             return None
         budget = None if counter is None or tokens < 0 else tokens
         limits = Limits(messages, timedelta(milliseconds=life), budget, counter)
-        return Head(Stamp(changed, at), left, limits)
+        return Head(Stamp(changed, at), left, limits, count)
 
     def newest_first(
         self, entries: Sequence[bytes], known: bool
