@@ -70,13 +70,18 @@ def chat(
     """
     with opened(db, make=True) as memory:
         handle = handle_of(memory, user, scope)
-        place = session or f"chat {datetime.now():%Y-%m-%d %H:%M:%S}"
+        place = _new_session() if session is None else session
         talk = _partner(memory, handle, place, (model, url), {"agent": agent, "budget": budget})
         out.print(Text.assemble(("mnemic chat", "bold"), f"  {safe(talk.headline)}"))
         out.print(safe(f"{handle.scope}, session {place!r}; /help shows the commands"), style="dim")
         for line in talk.hints:
             out.print(safe(line), style="dim")
         _Chat(handle, talk, place).run()
+
+
+def _new_session() -> str:
+    """A name that tells when it began, to the millisecond: two may begin in a second."""
+    return f"chat {datetime.now():%Y-%m-%d %H:%M:%S.%f}"[:-3]
 
 
 class Partner(Protocol):
@@ -138,8 +143,8 @@ class _Chat:
             "/why": (lambda _: partner.why(), "which memories the last answer rests on, and why"),
             "/context": (lambda _: partner.context(), "what was sent for it, and what didn't fit"),
             "/facts": (self._facts, "what is known of you for certain"),
-            "/remember": (self._remember, "TEXT  keep something without an answer"),
-            "/forget": (self._forget, "ID  erase a memory: a number of /why, or an id"),
+            "/remember": (self._remember, "TEXT: keep it, without an answer"),
+            "/forget": (self._forget, "a number of /why, or an id: erase that memory"),
             "/help": (self._help, "this"),
         }
 
@@ -185,9 +190,8 @@ class _Chat:
         id = hits[number - 1].memory.id if 0 < number <= len(hits) else given
         record = self._handle.get(id)
         if record is None:
-            raise InputError(
-                f"there is no memory {given or '(name one)'}; /why numbers the last ones"
-            )
+            named = f"there is no memory {given}; " if given else ""
+            raise InputError(f"{named}name one by its number in /why, or by its id")
         erasure = self._handle.forget(id)
         out.print(safe(f"forgotten: {record.render()}"))
         out.print(erasure_line(erasure), style="dim")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
+from rich.table import Table
 from rich.text import Text
 
 from mnemic.surfaces.cli.app import err, out, safe
@@ -27,13 +28,19 @@ def about(memory: MemoryRecord) -> str:
 
 def evidence(hits: Sequence[Hit], nothing: str = "Nothing is remembered of that.") -> None:
     """Memories, best first: each with its day and who said it; below that why it was found, and its id."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(justify="right", style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
     for number, hit in enumerate(hits, 1):
         memory = hit.memory
         who = safe(f"{memory.said_at:%Y-%m-%d} {memory.speaker or memory.source}: ")
-        words = Text.assemble((f"{number:>2}. ", "dim"), (who, "bold"), safe(_short(memory.text)))
-        out.print(words)
-        out.print(safe(f"    {hit.score:.1f} = {hit.why}   {memory.id}"), style="dim")
-    if not hits:
+        why = f" = {hit.why}" if hit.why else ""  # the only one there is outdoes no other
+        found = safe(f"{hit.score:.1f}{why}\n{memory.id}")
+        words = Text.assemble((who, "bold"), safe(_short(memory.text)), ("\n" + found, "dim"))
+        table.add_row(f"{number}.", words)
+    if hits:
+        out.print(table)
+    else:
         out.print(nothing, style="dim")
 
 
@@ -77,7 +84,7 @@ def context(handed: Context) -> None:
             f" [calls {c['function']['name']}]" for c in message.get("tool_calls") or ()
         )
         out.print(Text.assemble((f"{message['role']}{calls}", "bold cyan")))
-        out.print(Text(safe(text)), soft_wrap=True)
+        out.print(Text(safe(text)), soft_wrap=not out.is_terminal)
     out.print(
         f"{handed.tokens} of {handed.budget} tokens; {len(handed.hits)} recalled memories,"
         f" {len(handed.turns)} turns, {len(handed.facts)} facts",
