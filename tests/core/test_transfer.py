@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,150 @@ def test_an_export_imported_elsewhere_exports_the_same(
             assert list(export_lines(ana)) == lines
 
 
+FACT = st.fixed_dictionaries(
+    {"text": st.sampled_from(["Ana drinks tea.", "ana drinks tea", "Ana moved.", "漢字。"]) | NAME},
+    optional={
+        "confidence": st.floats(0, 1),
+        "importance": st.floats(0, 1),
+        "pinned": st.booleans(),
+        "source": st.sampled_from(["user", "assistant", "document"]),
+        "tags": st.lists(NAME, max_size=2),
+        "metadata": st.dictionaries(TEXT, JSON, max_size=2),
+        "said_at": st.datetimes(
+            datetime(1000, 1, 2), datetime(3000, 12, 30), timezones=st.just(UTC)
+        ),
+        "valid_from": st.datetimes(datetime(1990, 1, 1), MAY.replace(tzinfo=None)).map(
+            lambda moment: moment.replace(tzinfo=UTC)
+        ),
+        "valid_to": st.just(MAY + timedelta(days=1)),
+        "expires_at": st.just(MAY),
+        "support": st.lists(st.integers(0, 5), max_size=3),
+    },
+)
+RULE = st.tuples(
+    st.sampled_from(["tone", "tools", "漢字"]),
+    st.sampled_from(["remember", "revise", "disable", "learn", "learn and approve", "forget"]),
+    st.sampled_from(["Be brief.", "Be kind.\n\nAlways.", "Ask first."]),
+)
+
+
+@given(st.lists(FACT, min_size=1, max_size=5), st.lists(RULE, max_size=6), st.data())
+def test_facts_instructions_and_settings_come_back_as_they_were(
+    facts: list[dict[str, Any]], rules: list[tuple[str, str, str]], data: st.DataObject
+) -> None:
+    with new_folder() as folder:
+        with open_memory(folder / "one.db") as memory:
+            ana = memory.user("ana")
+            ana.remember([{"content": f"thing {n}", "id": f"m{n}"} for n in range(6)])
+            for fact in facts:
+                said_by = [f"m{number}" for number in fact.pop("support", ())]
+                ana.facts.remember(**fact, message_ids=said_by)
+            for rule in rules:
+                with suppress(InputError):
+                    instruct(ana, *rule)
+            ana.set_timezone("Europe/Lisbon")
+            records = list(ana.iter_memories())
+            ana.pin(data.draw(st.sampled_from(records)).id)
+            ana.forget(data.draw(st.sampled_from(records)).id)
+            lines, kept = list(export_lines(ana)), list(ana.iter_memories())
+            versions = {name: ana.procedures.history(name) for name, *_ in rules}
+        path = write(folder / "export.jsonl", lines)
+        with open_memory(folder / "two.db") as memory:
+            report = import_file(memory, path, user="ana")
+            ana = memory.user("ana")
+            assert list(export_lines(ana)) == lines
+            assert list(ana.iter_memories()) == kept
+            assert report.memories == len(kept)
+            assert {name: ana.procedures.history(name) for name, *_ in rules} == versions
+            assert ana.timezone() == "Europe/Lisbon"
+            before = memory.operator.stats().scopes
+            again = import_file(memory, path, user="ana")
+            assert (again.memories, again.there_already) == (0, len(lines) - 1)
+            assert memory.operator.stats().scopes == before
+
+
+def instruct(ana: ScopedMemory, name: str, what: str, text: str) -> None:
+    rules = ana.procedures
+    if what == "remember":
+        rules.remember(name, text, reason="so", examples=[("a?", "b.")])
+    elif what == "revise":
+        rules.revise(name, text, reason="better")
+    elif what == "disable":
+        rules.disable(name)
+    elif what == "forget":
+        rules.forget(name)
+    else:
+        rules.learn(text, name=name, approve=what != "learn")
+
+
+def test_a_reply_that_broke_off_is_still_marked_so_after_an_import(
+    memory: Memory, ana: ScopedMemory, tmp_path: Path
+) -> None:
+    buffer = ana.stream(iter(["Lisbon is ", "lovely"]), session="s1")
+    next(iter(buffer))
+    buffer.close()
+    lines = list(export_lines(ana))
+    assert json.loads(lines[1])["state"] == "interrupted"
+    import_file(memory, write(tmp_path / "export.jsonl", lines), user="ben")
+    ben = memory.user("ben")
+    assert list(export_lines(ben))[1:] == lines[1:]
+    assert [item.message.state for item in ben._message_page(0, 10)] == ["interrupted"]
+
+
+def test_a_reply_that_is_being_said_is_exported_as_far_as_it_is_there(
+    memory: Memory, ana: ScopedMemory, tmp_path: Path
+) -> None:
+    said = iter(ana.stream(iter(["Lisbon is ", "lovely"]), session="s1", every=0.05))
+    next(said)
+    until = time.monotonic() + 30
+    while not ana._message_page(0, 10) and time.monotonic() < until:
+        time.sleep(0.01)
+    lines = list(export_lines(ana))
+    import_file(memory, write(tmp_path / "export.jsonl", lines), user="ben")
+    assert texts(memory.user("ben")) == ["Lisbon is"]
+    assert list(said) == ["lovely"]
+
+
+def test_an_import_leaves_instructions_and_a_time_zone_that_are_there(
+    memory: Memory, ana: ScopedMemory, tmp_path: Path
+) -> None:
+    ana.procedures.remember("tone", "Be brief.")
+    ana.set_timezone("Europe/Lisbon")
+    path = write(tmp_path / "export.jsonl", export_lines(ana))
+    ben = memory.user("ben")
+    ben.procedures.remember("tone", "Be kind.")
+    ben.set_timezone("Asia/Tokyo")
+    report = import_file(memory, path, user="ben")
+    assert (report.procedures, report.there_already) == (0, 1)
+    assert [rule.text for rule in ben.procedures.active()] == ["Be kind."]
+    assert ben.timezone() == "Asia/Tokyo"
+
+
+def test_facts_are_imported_from_plain_lines(memory: Memory, tmp_path: Path) -> None:
+    lines = [
+        {"content": "I drink tea", "id": "m1", "session": "s1"},
+        {"type": "fact", "text": "Ana drinks tea.", "confidence": 0.8, "message_ids": ["m1"]},
+        {"type": "fact", "text": "Ana lives in Porto.", "valid_to": "2020-01-01T00:00:00Z"},
+    ]
+    report = import_file(memory, write(tmp_path / "lines.jsonl", lines), user="ana")
+    assert (report.messages, report.memories, report.facts) == (1, 3, 2)
+    tea, porto = memory.user("ana").facts.iter_facts()
+    assert (tea.confidence, tea.message_ids) == (0.8, ("m1",))
+    assert porto.valid_to == datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_a_fact_whose_id_is_taken_gets_another(
+    memory: Memory, ana: ScopedMemory, tmp_path: Path
+) -> None:
+    fact = ana.facts.remember("Ana drinks tea.")
+    [line] = [line for line in export_lines(ana) if '"type": "fact"' in line]
+    other = json.dumps({**json.loads(line), "text": "Ana moved."})
+    path = write(tmp_path / "export.jsonl", [other])
+    assert import_file(memory, path, user="ana").facts == 1
+    assert ana.get(fact.id) == fact
+    assert texts(ana) == ["Ana drinks tea.", "Ana moved."]
+
+
 def test_an_export_can_go_to_a_user_who_has_its_memories_already(
     memory: Memory, ana: ScopedMemory, tmp_path: Path
 ) -> None:
@@ -222,6 +368,41 @@ BAD_LINES: dict[str, Any] = {
         "memories": [{"repeats": "a", "start": 1, "stop": 1}],
     },
     "a bad recorded_at": {"content": "x", "recorded_at": "soon"},
+    "a state that is none": {"content": "x", "state": "streaming"},
+    "settings that are none": {"type": "mnemic", "version": 1, "settings": {"colour": "red"}},
+    "a time zone that is none": {"type": "mnemic", "version": 1, "settings": {"timezone": "Moon"}},
+    "a fact without text": {"type": "fact"},
+    "a fact of an unknown field": {"type": "fact", "text": "x", "colour": "red"},
+    "a fact with too much confidence": {"type": "fact", "text": "x", "confidence": 2},
+    "a fact that nobody said": {"type": "fact", "text": "x", "message_ids": ["m9"]},
+    "a fact said in no list": {"type": "fact", "text": "x", "said_in": "m0"},
+    "a fact said in no mapping": {"type": "fact", "text": "x", "said_in": ["m0"]},
+    "a fact said in no message": {"type": "fact", "text": "x", "said_in": [{"session": "s1"}]},
+    "a fact said elsewhere": {
+        "type": "fact",
+        "text": "x",
+        "said_in": [{"id": "m0", "session": "s1"}],
+    },
+    "a fact with a bad id": {"type": "fact", "text": "x", "id": "a"},
+    "a fact with a bad status": {"type": "fact", "text": "x", "status": ["current"]},
+    "an instruction without versions": {"type": "procedure", "name": "tone"},
+    "an instruction with a bad version": {"type": "procedure", "name": "tone", "versions": [3]},
+    "an instruction without a name": {"type": "procedure", "versions": [{"text": "Be brief."}]},
+    "an instruction out of order": {
+        "type": "procedure",
+        "name": "tone",
+        "versions": [{"text": "a", "version": 2}, {"text": "b", "version": 1}],
+    },
+    "an instruction twice in force": {
+        "type": "procedure",
+        "name": "tone",
+        "versions": [{"text": "a", "version": 1}, {"text": "b", "version": 2}],
+    },
+    "an instruction of no author": {
+        "type": "procedure",
+        "name": "tone",
+        "versions": [{"text": "a", "author": "god"}],
+    },
     "another id of the same content": {"role": "user", "content": "other", "id": "m0"},
 }
 MEMORY = {"start": 0, "stop": 1, "id": "01890a5d-ac96-774b-bcce-b302099a8057"}

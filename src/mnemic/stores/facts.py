@@ -16,7 +16,7 @@ from mnemic.errors import InputError
 from mnemic.inputs import shown
 from mnemic.records import MemoryRecord, Scope
 from mnemic.stores import loading, schema
-from mnemic.stores.appending import EMBED_GRACE_MICROS, add_job
+from mnemic.stores.appending import EMBED_GRACE_MICROS, IN_CHUNK, add_job
 from mnemic.stores.database import Database
 from mnemic.stores.erasing import log_changes, messages_named
 from mnemic.stores.known import KnownEmbedder, require_in_use
@@ -24,6 +24,7 @@ from mnemic.stores.making import term_row
 from mnemic.stores.rows import (
     Appended,
     NewPassage,
+    chunks,
     now_micros,
     optional_micros,
     require_id,
@@ -64,16 +65,23 @@ class FactRows:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def append(self, scope: Scope, embedder: KnownEmbedder, new: Sequence[NewFact]) -> Appended:
+    def append(
+        self,
+        scope: Scope,
+        embedder: KnownEmbedder,
+        new: Sequence[NewFact],
+        places: Sequence[str] = (),
+    ) -> Appended:
         """Commit facts with their terms, support, changes and the job that embeds them; all or nothing.
 
         One that is there already is supported by the new one's messages, and keeps the higher
         confidence and importance. `memory_ids` has the records, in order; `stored` counts those that
-        were made or changed. Raises `InputError` for a message that isn't there.
+        were made or changed. Raises `InputError` for a message that isn't there; `places` say there
+        where each fact is from.
         """
         with self.database.write() as connection:
             require_in_use(connection, embedder)
-            return _append(connection, scope, new)
+            return _append(connection, scope, new, places)
 
     def remember(
         self, scope: Scope, embedder: KnownEmbedder, new: NewFact
@@ -89,6 +97,23 @@ class FactRows:
         """The next facts after an id, in the order of recording; those no longer current too."""
         query = _facts(scope).where(_records.c.id > after).order_by(_records.c.id)
         return self._read(scope, query.limit(limit))
+
+    def said_in(self, scope: Scope, records: Sequence[bytes]) -> dict[bytes, list[tuple[str, str]]]:
+        """The messages that say some facts, in the order of arrival: a caller's id, and its session."""
+        messages = schema.messages
+        said_by = and_(messages.c.scope == _support.c.scope, messages.c.id == _support.c.message)
+        found: dict[bytes, list[tuple[str, str]]] = {}
+        with self.database.read() as connection:
+            for some in chunks(records, IN_CHUNK):
+                rows = connection.execute(
+                    select(_support.c.record, messages.c.message_id, messages.c.session)
+                    .join(messages, said_by)
+                    .where(_support.c.scope == scope.key, _support.c.record.in_(list(some)))
+                    .order_by(messages.c.seq)
+                )
+                for record, message_id, session in rows:
+                    found.setdefault(bytes(record), []).append((message_id, session))
+        return found
 
     def profile(self, scope: Scope, limit: int) -> list[MemoryRecord]:
         """The facts that hold now: the pinned, then by importance times confidence, then the newest."""
@@ -125,10 +150,17 @@ def _facts(scope: Scope) -> Any:
     )
 
 
-def _append(connection: Connection, scope: Scope, new: Sequence[NewFact]) -> Appended:
+def _append(
+    connection: Connection, scope: Scope, new: Sequence[NewFact], places: Sequence[str] = ()
+) -> Appended:
     done, now = Appended(), now_micros()
-    for fact in new:
-        messages = _messages(connection, scope, fact)
+    for number, fact in enumerate(new):
+        try:
+            messages = _messages(connection, scope, fact)
+        except InputError as error:
+            if places:
+                error.args = (f"{places[number]}: {error}",)
+            raise
         there, key = _find_same(connection, scope, fact)
         if there is None:
             changed = True

@@ -12,20 +12,29 @@ from typing import Any
 
 from mnemic.memory import ScopedMemory
 from mnemic.records import Message
-from mnemic.stores.rows import SaidMessage, Span, from_id
+from mnemic.stores.rows import SaidMessage, Span, from_id, from_json
+from mnemic.transfer.facts import fact_lines
+from mnemic.transfer.procedures import procedure_lines
 from mnemic.writing.messages import content_of
 
 _PAGE = 500
 
 
 def export_lines(handle: ScopedMemory) -> Iterator[str]:
-    """Yield the lines of an export, without line ends. The first names the format and the scope."""
-    yield _line({"type": "mnemic", "version": 1, "scope": str(handle.scope)})
+    """Yield the lines of an export, without line ends. The first names the format and the scope.
+
+    Messages come first, then the facts that they say, then instructions. Summaries are made anew.
+    """
+    head = {"type": "mnemic", "version": 1, "scope": str(handle.scope)}
+    settings = from_json(handle._core.session_rows.settings(handle.scope))
+    yield _line(head | ({"settings": settings} if settings else {}))
     after = 0
     while page := handle._message_page(after, _PAGE):
         for item in page:
             yield _line(_message(item))
         after = page[-1].seq
+    yield from map(_line, fact_lines(handle))
+    yield from map(_line, procedure_lines(handle))
 
 
 def export_openai(handle: ScopedMemory) -> Iterator[str]:
@@ -50,6 +59,8 @@ def export_openai(handle: ScopedMemory) -> Iterator[str]:
 
 def _message(item: SaidMessage) -> dict[str, Any]:
     message = item.message
+    # What broke off before it was said to the end may have no memories yet; an import makes them.
+    bare = message.state != "complete" and not item.spans and bool(message.content.strip())
     return {
         "type": "message",
         "id": message.id,
@@ -64,7 +75,8 @@ def _message(item: SaidMessage) -> dict[str, Any]:
         "metadata": dict(message.metadata),
         **({} if message.state == "complete" else {"state": "interrupted"}),
         **_carried(message),
-        "memories": [_memory(item, span) for span in item.spans],
+        **({} if message.state == "complete" else {"state": "interrupted"}),
+        **({} if bare else {"memories": [_memory(item, span) for span in item.spans]}),
     }
 
 

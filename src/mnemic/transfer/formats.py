@@ -11,25 +11,31 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnemic.errors import InputError
 from mnemic.inputs import shown
 from mnemic.transfer.files import iter_json, open_text
 
+ItemKind = Literal["message", "fact", "procedure", "settings"]
+_KINDS = ("mnemic", "message", "fact", "procedure")
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One message to import. `user` is None where the file doesn't say whose it is.
+    """One message, fact or instruction to import, or settings, as `fields`, by its `kind`.
 
-    `memories` are what our own export says stands on it; None lets them be made.
+    `user` is None where the file doesn't say whose it is. `memories` are what our own export says stands
+    on a message; None lets them be made.
     """
 
     where: str
     user: str | None
-    message: Mapping[str, Any]
+    fields: Mapping[str, Any]
     memories: list[Mapping[str, Any]] | None = None
     recorded_at: str | None = None
+    state: str | None = None
+    kind: ItemKind = "message"
 
 
 @dataclass(slots=True)
@@ -53,8 +59,12 @@ def read_items(path: Path, form: str) -> Iterator[Item]:
             yield from FORMATS[form](value, number, where)
 
 
+# What a line says of a message beside the message.
+_AROUND = {"type", "memories", "recorded_at", "user", "state"}
+
+
 def _jsonl(value: Any, number: int, where: str) -> Iterator[Item]:
-    """Our own export, or lines of plain messages (`role`, `content`, and the other fields)."""
+    """Our own export, or lines of plain messages (`role`, `content`, and the other fields) or facts."""
     line = _mapping(value, where)
     kind = line.get("type", "message")
     if kind == "mnemic":
@@ -62,16 +72,24 @@ def _jsonl(value: Any, number: int, where: str) -> Iterator[Item]:
             raise InputError(
                 f"{where}: written by a newer Mnemic; upgrade with pip install -U mnemic"
             )
+        if line.get("settings"):
+            settings = _mapping(line["settings"], f"{where}: settings")
+            yield Item(where, None, settings, kind="settings")
         return
+    if kind not in _KINDS:
+        raise InputError(f"{where}: unknown line type {shown(kind)}; known are {', '.join(_KINDS)}")
     if kind != "message":
-        raise InputError(f"{where}: unknown line type {shown(kind)}; known are mnemic, message")
-    message = {key: line[key] for key in line.keys() - {"type", "memories", "recorded_at", "user"}}
+        fields = {key: line[key] for key in line.keys() - {"type", "user"}}
+        yield Item(where, line.get("user"), fields, kind=kind)
+        return
+    message = {key: line[key] for key in line.keys() - _AROUND}
     memories = line.get("memories")
     if memories is not None and not (
         isinstance(memories, list) and all(isinstance(item, dict) for item in memories)
     ):
         raise InputError(f"{where}: memories must be a list of mappings")
-    yield Item(where, line.get("user"), message, memories, line.get("recorded_at"))
+    state = line.get("state")
+    yield Item(where, line.get("user"), message, memories, line.get("recorded_at"), state)
 
 
 def _openai(value: Any, number: int, where: str) -> Iterator[Item]:

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from mnemic.errors import IdConflict, InputError, MnemicError
-from mnemic.inputs import read_name, read_path, read_time, shown
+from mnemic.inputs import read_name, read_path, read_share, read_time, read_zone, shown
 from mnemic.memory import Memory, ScopedMemory
-from mnemic.records import MemoryRecord, Message, Status
-from mnemic.stores.rows import Appended, NewMessage, NewPassage, from_id, require_id
+from mnemic.records import MemoryRecord, Message, MessageState, Status
+from mnemic.stores.rows import (
+    TIMEZONE,
+    Appended,
+    NewMessage,
+    NewPassage,
+    from_id,
+    from_json,
+    require_id,
+)
 from mnemic.timing import Timer
-from mnemic.transfer.formats import Item, read_items
+from mnemic.transfer.facts import read_fact_line
+from mnemic.transfer.formats import Item, ItemKind, read_items
+from mnemic.transfer.procedures import read_procedure_line, write_procedure
 from mnemic.writing.messages import digest_of, read_input
 from mnemic.writing.passages import make_passage
 from mnemic.writing.remember import Writer
+
+N = TypeVar("N")
+R = TypeVar("R")
 
 # Messages that are committed together, and lost together if the machine stops before.
 BATCH = 256
@@ -31,13 +44,18 @@ EMBEDDING = 2
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import did. `there_already` counts messages that an earlier run had brought."""
+    """What an import did. `there_already` counts what an earlier run had brought.
+
+    `memories` counts those that messages, `facts` and instructions (`procedures`) made.
+    """
 
     messages: int = 0
     memories: int = 0
     there_already: int = 0
     repeats: int = 0
     users: list[str] = field(default_factory=list)
+    facts: int = 0
+    procedures: int = 0
 
 
 def import_file(
@@ -55,7 +73,8 @@ def import_file(
     `user`, or any handle as `into`, takes all of it; `fallback_user` takes what names no user.
 
     What was imported before is skipped, so that a run that broke off is simply run again.
-    Raises `InputError` naming the place in the file, and how many messages before it are kept.
+    What is there under the same name, an instruction or a setting, stays as it is. Raises `InputError`
+    naming the place in the file, and how many messages, or other lines, before it are kept.
     """
     report = ImportReport()
 
@@ -70,13 +89,18 @@ def import_file(
         except InputError as error:
             raise InputError(f"{item.where}: {error}") from None
 
+    def place(item: Item) -> tuple[str, ItemKind]:
+        return owner(item), item.kind
+
     file = Path(read_path(path, "a file to import"))
     try:
-        _import_all(memory, into, groupby(read_items(file, form), owner), report, progress)
+        _import_all(memory, into, groupby(read_items(file, form), place), report, progress)
     except MnemicError as error:
         kept = report.messages + report.there_already
-        if kept:
-            says = f"{kept:,} messages before it are kept; run it again once this is mended"
+        others = report.facts + report.procedures
+        if kept or others:
+            what = f"{kept + others:,} {'lines' if others else 'messages'} before it are kept"
+            says = f"{what}; run it again once this is mended"
             error.args = (f"{error} ({says})", *error.args[1:])
         raise
     return report
@@ -85,20 +109,20 @@ def import_file(
 def _import_all(
     memory: Memory,
     into: ScopedMemory | None,
-    by_owner: Iterable[tuple[str, Iterable[Item]]],
+    by_place: Iterable[tuple[tuple[str, ItemKind], Iterable[Item]]],
     report: ImportReport,
     progress: Callable[[ImportReport], None] | None,
 ) -> None:
     # While batches are embedded, and their vectors committed, the next is read and committed.
     with ThreadPoolExecutor(EMBEDDING) as pool:
         embedding: deque[Future[str | None]] = deque()
-        for name, items in by_owner:
+        for (name, kind), items in by_place:
             if name not in report.users:
                 report.users.append(name)
             handle = into or memory.user(name)
             writer = handle._writer()
             for batch in _batches(items, BATCH):
-                done = _append(handle, writer, batch, report)
+                done = APPEND[kind](handle, writer, batch, report)
                 if len(embedding) == EMBEDDING:
                     embedding.popleft().result()
                 embedding.append(pool.submit(writer.embed, handle.scope, done, Timer()))
@@ -106,22 +130,89 @@ def _import_all(
                     progress(report)
 
 
-def _append(
+def _append_messages(
     handle: ScopedMemory, writer: Writer, items: Sequence[Item], report: ImportReport
 ) -> Appended:
-    """Commit items to one scope, in one transaction, and count them."""
+    """Commit messages to one scope, in one transaction, and count them."""
     now = datetime.now(UTC)
     new = _without_taken_ids(handle, [_prepare(writer, item, now) for item in items])
     try:
         done = writer.append(handle.scope, new)
     except IdConflict as error:
-        where = next(i.where for i in reversed(items) if i.message.get("id") == error.message_id)
+        where = next(i.where for i in reversed(items) if i.fields.get("id") == error.message_id)
         raise IdConflict(f"{where}: {error}", error.message_id) from None
     report.messages += done.stored
     report.there_already += len(new) - done.stored
     report.repeats += sum(skipped.reason == "repeat" for skipped in done.skipped)
     report.memories += len(done.to_embed)
     return done
+
+
+def _append_facts(
+    handle: ScopedMemory, writer: Writer, items: Sequence[Item], report: ImportReport
+) -> Appended:
+    """Commit facts to one scope, in one transaction, and count them."""
+    now = datetime.now(UTC)
+    new = [_at(item, read_fact_line, now) for item in items]
+    places = [item.where for item in items]
+    done = handle._core.fact_rows.append(handle.scope, writer.known, new, places)
+    made = len(done.to_embed)
+    report.facts += made
+    report.memories += made
+    report.repeats += done.stored - made
+    report.there_already += len(new) - done.stored
+    return done
+
+
+def _append_procedures(
+    handle: ScopedMemory, writer: Writer, items: Sequence[Item], report: ImportReport
+) -> Appended:
+    """Commit instructions to one scope, in one transaction, and count them."""
+    now = datetime.now(UTC)
+    new = [_at(item, read_procedure_line, now) for item in items]
+    with handle._core.procedure_rows.writing(handle.scope, writer.known) as writing:
+        written = sum(write_procedure(writing, each) for each in new)
+    report.procedures += written
+    report.memories += len(writing.done.to_embed)
+    report.there_already += len(new) - written
+    return writing.done
+
+
+def _append_settings(
+    handle: ScopedMemory, writer: Writer, items: Sequence[Item], report: ImportReport
+) -> Appended:
+    """Set what isn't set yet."""
+    rows = handle._core.session_rows
+    for item in items:
+        unknown = item.fields.keys() - {TIMEZONE}
+        if unknown:
+            raise InputError(f"{item.where}: unknown setting {min(map(shown, unknown))}")
+        zone = _at(item, lambda fields, _: read_zone(fields[TIMEZONE], TIMEZONE), None)
+        if TIMEZONE not in (from_json(rows.settings(handle.scope)) or {}):
+            rows.set_timezone(handle.scope, zone.key)
+    return Appended()
+
+
+APPEND: Mapping[ItemKind, Callable[..., Appended]] = {
+    "message": _append_messages,
+    "fact": _append_facts,
+    "procedure": _append_procedures,
+    "settings": _append_settings,
+}
+
+
+def _at(item: Item, read: Callable[[Mapping[str, Any], N], R], now: N) -> R:
+    """Read an item's fields; an error names the place in the file."""
+    try:
+        return read(item.fields, now)
+    except InputError as error:
+        raise InputError(f"{item.where}: {error}") from None
+
+
+def _state(state: Any) -> MessageState:
+    if state is not None and state != "complete" and state != "interrupted":
+        raise InputError(f"state is complete or interrupted, not {shown(state)}")
+    return "interrupted" if state == "interrupted" else "complete"
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -135,7 +226,8 @@ def _prepare(writer: Writer, item: Item, now: datetime) -> NewMessage:
         recorded_at = (
             now if item.recorded_at is None else read_time(item.recorded_at, "recorded_at")
         )
-        [(message, given)] = read_input(item.message, None, recorded_at)
+        [(message, given)] = read_input(item.fields, None, recorded_at)
+        message = replace(message, state=_state(item.state))
         if item.memories is None:
             return writer.prepare(message, given)
         passages = tuple(_passage(message, memory) for memory in item.memories)
@@ -164,12 +256,6 @@ def _kept(message: Message, memory: Any) -> MemoryRecord:
     def moment(name: str) -> datetime | None:
         return None if memory.get(name) is None else read_time(memory[name], name)
 
-    def number(name: str, usual: float) -> float:
-        value = memory.get(name, usual)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise InputError(f"{name} must be a number from 0 to 1")
-        return float(value)
-
     return MemoryRecord(
         id=key,
         kind="episodic",
@@ -180,8 +266,8 @@ def _kept(message: Message, memory: Any) -> MemoryRecord:
         status=status,
         valid_from=moment("valid_from"),
         valid_to=moment("valid_to"),
-        confidence=number("confidence", 1.0),
-        importance=number("importance", 0.0),
+        confidence=read_share(memory.get("confidence", 1.0), "confidence"),
+        importance=read_share(memory.get("importance", 0.0), "importance"),
         pinned=memory.get("pinned") is True,
     )
 
