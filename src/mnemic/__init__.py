@@ -45,6 +45,9 @@ if TYPE_CHECKING:
         StoreUnreadable,
         VersionConflict,
     )
+    from mnemic.layers.episodic import EpisodicMemory
+    from mnemic.layers.long_term import LongTermMemory
+    from mnemic.layers.semantic import SemanticMemory
     from mnemic.layers.sensory import AsyncSensoryBuffer, SensoryBuffer
     from mnemic.layers.short_term import ShortTermMemory
     from mnemic.memory import Memory, ScopedMemory
@@ -77,6 +80,9 @@ _ROOMS = {
     "mnemic.agent": ("AsyncReplyStream", "MemoryAgent", "Reply", "ReplyStream"),
     "mnemic.aio": ("AsyncMemory", "AsyncScopedMemory"),
     "mnemic.layers.sensory": ("AsyncSensoryBuffer", "SensoryBuffer"),
+    "mnemic.layers.episodic": ("EpisodicMemory",),
+    "mnemic.layers.long_term": ("LongTermMemory",),
+    "mnemic.layers.semantic": ("SemanticMemory",),
     "mnemic.layers.short_term": ("ShortTermMemory",),
     "mnemic.models.embedder": ("Embedder",),
     "mnemic.models.llm": ("LanguageModel",),
@@ -140,6 +146,7 @@ __all__ = [
     "EmbedderError",
     "EmbedderMismatch",
     "EmbedderUnavailable",
+    "EpisodicMemory",
     "Erasure",
     "Example",
     "Finding",
@@ -148,6 +155,7 @@ __all__ = [
     "InputError",
     "LanguageModel",
     "Loaded",
+    "LongTermMemory",
     "Memory",
     "MemoryAgent",
     "MemoryRecord",
@@ -165,6 +173,7 @@ __all__ = [
     "Scope",
     "ScopeStats",
     "ScopedMemory",
+    "SemanticMemory",
     "SensoryBuffer",
     "ShortTermMemory",
     "Skipped",
