@@ -308,6 +308,14 @@ def test_a_message_beyond_the_budget_is_refused_and_kept(memory: Memory, agent_o
     assert words(memory.user("ana")) == [("user", long)]
 
 
+def test_an_answers_length_is_the_providers_unless_given(agent_of: Make) -> None:
+    with ScriptedServer(["One.", "Two."]) as server:
+        agent_of(server).respond("ana", "Well?")
+        agent_of(server, max_tokens=50).respond("ana", "Well?")
+        given = [request.body.get("max_tokens") for request in server.requests if request.body]
+    assert given == [None, 50]
+
+
 def test_without_a_session_an_exchange_stands_alone(memory: Memory, agent_of: Make) -> None:
     with ScriptedServer(["Good.", "Tofu."]) as server:
         agent = agent_of(server)
@@ -375,6 +383,8 @@ def test_several_speakers_are_told_apart() -> None:
         ({"instructions": "a\0"}, "NUL"),
         ({"budget": 0}, "budget"),
         ({"budget": True}, "budget"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": "5"}, "max_tokens"),
         ({"tools": 3}, "tools are"),
         ({"tools": ["remember", "delete"]}, "'delete'"),
         ({"tools": [["remember"]]}, "tools are some of"),

@@ -15,18 +15,19 @@ from mnemic.context.ask import DEFAULT_BUDGET, MAX_BUDGET
 from mnemic.errors import InputError
 from mnemic.inputs import kind_of, read_name, read_text, shown
 from mnemic.memory import Memory, ScopedMemory, Tenant
-from mnemic.models.llm import GRACE_S, HostedModel, choose_model, waiting
+from mnemic.models.llm import GRACE_S, TIMEOUT_S, HostedModel, choose_model, waiting
 from mnemic.retrieval.ask import read_whole
 
 Said = str | Mapping[str, Any]
 
 
 class ModelFields(TypedDict, total=False):
-    """Where a model that is given by its name is reached, and the seconds that a reply may take."""
+    """Where a model is reached, and what bounds a reply: seconds, and tokens as the model counts them."""
 
     base_url: str | None
     api_key: str | None
     timeout_s: float
+    max_tokens: int | None
 
 
 class MemoryAgent:
@@ -39,7 +40,8 @@ class MemoryAgent:
     `model` is a name such as `openai:gpt-4.1-mini` (MNEMIC_MODEL unless given) or a pydantic-ai `Model`;
     with `base_url`, any model behind an OpenAI-compatible server. `tools` are those of remember, recall
     and forget that the model may use by itself: all of them, or none with False. `timeout_s` bounds a
-    reply as a whole (120). Making one loads and asks nothing.
+    reply as a whole (120), `max_tokens` its length (as the provider does, unless given; thinking counts).
+    Making one loads and asks nothing.
     """
 
     def __init__(
@@ -63,7 +65,13 @@ class MemoryAgent:
         if unknown:
             known = ", ".join(sorted(ModelFields.__annotations__))
             raise InputError(f"unknown argument {min(unknown)}; a model is given {known}")
-        chosen = choose_model(model, **at)
+        most = at.get("max_tokens")
+        chosen = choose_model(
+            model,
+            at.get("base_url"),
+            at.get("api_key"),
+            timeout_s=at.get("timeout_s", TIMEOUT_S),
+        )
         if not isinstance(chosen, HostedModel):
             raise InputError(
                 "an agent needs a model that pydantic-ai can talk to: a name such as openai:gpt-4.1-mini,"
@@ -78,6 +86,7 @@ class MemoryAgent:
             budget=read_whole(budget, "budget", MAX_BUDGET),
             tools=_tools(tools),
             timeout_s=chosen.timeout_s,
+            max_tokens=None if most is None else read_whole(most, "max_tokens", MAX_BUDGET),
         )
 
     @property

@@ -25,35 +25,39 @@ MOST_ROUNDS = 6
 Put = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which model is asked, and the most that it may take and say."""
+
+    name: str
+    timeout_s: float
+    max_tokens: int | None
+
+
 class Dialogue:
-    """The talk about one message. `timeout_s` bounds all of it: requests, their retries, and tools."""
+    """The talk about one message. Its time-out bounds all of it: requests, their retries, and tools."""
 
     def __init__(
-        self,
-        name: str,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Tools | None,
-        timeout_s: float,
+        self, limits: Limits, messages: Sequence[Mapping[str, Any]], tools: Tools | None
     ) -> None:
         self.usage = Usage()
-        self._name = name
+        self._limits = limits
         self._messages = messages
         self._tools = tools
-        self._timeout_s = timeout_s
 
     async def answer(self, model: Model) -> str:
         """Return the whole answer."""
         said = _Said()
-        await self._talk(_Request(model, self._name, self._timeout_s), _ask, said)
+        await self._talk(_Request(model, self._limits), _ask, said)
         return said.text
 
     async def stream(self, model: Model, put: Put) -> None:
         """Hand on the answer's text as it comes."""
-        await self._talk(_Request(model, self._name, self._timeout_s), _ask_streamed, _Said(put))
+        await self._talk(_Request(model, self._limits), _ask_streamed, _Said(put))
 
     async def _talk(self, request: _Request, ask: _Ask, said: _Said) -> None:
         history = history_of(self._messages)
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout(self._limits.timeout_s):
             for left in reversed(range(MOST_ROUNDS + 1)):
                 said.next_round()
                 answer = await ask(request, history, self._tools, left > 0, said)
@@ -62,7 +66,7 @@ class Dialogue:
                     return
                 history += [answer, await _results(self._tools, answer)]
         raise ModelError(
-            f"the language model {self._name} asked for its tools over and over, and was stopped"
+            f"the language model {self._limits.name} asked for its tools over and over, and was stopped"
         )
 
     def _count(self, answer: ModelResponse) -> None:
@@ -77,8 +81,7 @@ class Dialogue:
 @dataclass(frozen=True, slots=True)
 class _Request:
     model: Model
-    name: str
-    timeout_s: float
+    limits: Limits
 
     def given(
         self, history: list[ModelMessage], tools: Tools | None, may_call: bool
@@ -86,7 +89,9 @@ class _Request:
         """What both ways to ask are called with."""
         from pydantic_ai.models import ModelRequestParameters
 
-        settings: dict[str, Any] = {"request_timeout": self.timeout_s}
+        settings: dict[str, Any] = {"request_timeout": self.limits.timeout_s}
+        if self.limits.max_tokens is not None:
+            settings["max_tokens"] = self.limits.max_tokens
         if tools is not None and not may_call:
             settings["tool_choice"] = "none"
         return {
@@ -132,7 +137,7 @@ async def _ask(
     from pydantic_ai.direct import model_request
 
     given = request.given(history, tools, may_call)
-    with asking(request.name):
+    with asking(request.limits.name):
         answer = await model_request(**given)
     said.put(answer.text or "")
     return answer
@@ -144,7 +149,7 @@ async def _ask_streamed(
     from pydantic_ai.direct import model_request_stream
 
     given = request.given(history, tools, may_call)
-    with asking(request.name):
+    with asking(request.limits.name):
         async with model_request_stream(**given) as events:
             async for event in events:
                 said.put(_text_of(event))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mnemic.agent.dialogue import Dialogue
+from mnemic.agent.dialogue import Dialogue, Limits
 from mnemic.agent.reply import Reply, ToolName
 from mnemic.agent.tools import Tools
 from mnemic.context.result import Context
@@ -33,6 +33,7 @@ class Manner:
     budget: int
     tools: Sequence[ToolName]
     timeout_s: float
+    max_tokens: int | None
 
 
 class Turn:
@@ -59,7 +60,8 @@ class Turn:
         self._said: Receipt = handle.remember(asked)
         tools = Tools(manner.tools, handle, asked, self.context) if manner.tools else None
         self._tools = tools
-        self.dialogue = Dialogue(manner.model, self.context.messages, tools, manner.timeout_s)
+        limits = Limits(manner.model, manner.timeout_s, manner.max_tokens)
+        self.dialogue = Dialogue(limits, self.context.messages, tools)
 
     def keep(self, text: str) -> Reply:
         """Remember an answer that came whole, and make the reply of it."""

@@ -60,6 +60,10 @@ def chat(
     budget: Annotated[
         int, typer.Option(help="At most this many tokens (o200k) of context a question.")
     ] = 4_000,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="At most this many tokens of answer. Default: the model's own."),
+    ] = None,
 ) -> None:
     """Talk with a model that remembers; without one, with the memory itself. /help shows the commands.
 
@@ -71,7 +75,13 @@ def chat(
     with opened(db, make=True) as memory:
         handle = handle_of(memory, user, scope)
         place = _new_session() if session is None else session
-        talk = _partner(memory, handle, place, (model, url), {"agent": agent, "budget": budget})
+        talk = _partner(
+            memory,
+            handle,
+            place,
+            (model, url),
+            {"agent": agent, "budget": budget, "max_tokens": max_tokens},
+        )
         out.print(Text.assemble(("mnemic chat", "bold"), f"  {safe(talk.headline)}"))
         out.print(safe(f"{handle.scope}, session {place!r}; /help shows the commands"), style="dim")
         for line in talk.hints:
