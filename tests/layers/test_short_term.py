@@ -378,7 +378,8 @@ def test_what_is_too_large_for_a_copy_is_served_all_the_same(
 ) -> None:
     for n in range(4):
         recent.add(f"{n} " + "x" * 1_900_000)
-        assert recent.turns() == expected(ana, "s1")
+        same = recent.turns() == expected(ana, "s1")
+        assert same  # without a comparison of so much text, should it fail
     assert len(valkey.everything()) < redis_turns.MOST_BYTES + 1_000
 
 
@@ -559,13 +560,12 @@ def test_a_pending_copy_of_a_scope_outlives_that_scope_being_forgotten(
     with opened(db, frail.url) as memory:
         ana = memory.user("ana")
         fill(ana)
-        frail.freeze()
-        try:
-            assert ana.forget_session("s1").state == "pending"
-            ana.remember("something else", session="s2")
-            assert ana.forget_everything().state == "pending"
-        finally:
-            frail.thaw()
+        frail.save()
+        frail.kill()
+        assert ana.forget_session("s1").state == "pending"
+        ana.remember("something else", session="s2")
+        assert ana.forget_everything().state == "pending"
+        frail.start()
         memory.operator.upkeep()
         assert SECRET.encode() not in frail.everything()
 
@@ -637,7 +637,6 @@ def test_what_was_forgotten_where_no_copies_are_known_is_not_served(
     with opened(db) as other:
         assert other.user("ana").forget_session("s1").state == "clean"
     assert recent.turns() == []
-    recent.add("later")
     assert SECRET.encode() not in valkey.everything()
 
 

@@ -129,7 +129,7 @@ class RedisTurns:
         with suppress(StoreError):
             news = self._rows.news(scope, session, head.stamp, MOST_MESSAGES)
             if news is None:
-                self.drop(scope.key, [copy.digest])
+                self.link.ask(partial(_mark, [copy.key]))
             elif news[0] != head.stamp:
                 self._append(copy, seen, head, *news, limits)
 
@@ -181,11 +181,12 @@ class RedisTurns:
         """The turns as the rows have them; the copy is made of them, large enough for all who use it."""
         wide = _merged(limits if head is None else head.limits, limits)
         stamp, window = self._rows.window(copy.scope, copy.session, wide)
-        if stamp is not None:
-            entries = _entries(window.turns, window.sizes)
-            if sum(map(len, entries)) <= MOST_BYTES:
-                left = None if window.rest is None else _left(window.rest, window.rest_size)
-                self._put(copy, seen, Head(stamp, left, wide), "replace", entries)
+        entries = _entries(window.turns, window.sizes)
+        if stamp is not None and sum(map(len, entries)) <= MOST_BYTES:
+            left = None if window.rest is None else _left(window.rest, window.rest_size)
+            self._put(copy, seen, Head(stamp, left, wide), "replace", entries)
+        elif head is not None:
+            self.link.ask(partial(_mark, [copy.key]))  # it is of no use any more
         if wide == limits:
             return window.turns
         sizes = [None] * len(window.turns) if wide.tokens is None else window.sizes[::-1]
