@@ -21,7 +21,7 @@ from typing import Any
 import typer
 
 from mnemic import errors
-from mnemic.surfaces.cli import asking, demo, keeping, moving, procedures  # noqa: F401
+from mnemic.surfaces.cli import asking, chat, demo, facts, keeping, moving, procedures  # noqa: F401
 from mnemic.surfaces.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,7 +27,7 @@ import typer
 from typer.testing import CliRunner
 
 from mnemic.memory import Memory
-from mnemic.surfaces.cli import asking, demo, keeping, moving, procedures  # noqa: F401
+from mnemic.surfaces.cli import asking, chat, demo, facts, keeping, moving, procedures  # noqa: F401
 from mnemic.surfaces.cli.app import app, main
 from tests.fakes import environment
 
@@ -331,9 +331,12 @@ def test_a_setting_that_cant_be_used(call: Call, db: str, monkeypatch: pytest.Mo
 def test_every_command_has_help_and_an_example() -> None:
     group: Any = typer.main.get_command(app)
     names = "remember recall list show history forget stats doctor reembed backup restore import"
-    assert set(group.commands) == {*names.split(), "export", "demo", "procedures"}
-    inner = group.commands["procedures"].commands.items()
-    within = {f"procedures {name}": command for name, command in inner}
+    assert set(group.commands) == {*names.split(), "export", "chat", "demo", "facts", "procedures"}
+    within = {
+        f"{outer} {name}": command
+        for outer in ("facts", "procedures")
+        for name, command in group.commands[outer].commands.items()
+    }
     for name, command in {**group.commands, **within}.items():
         assert "Example: " in command.help, name
         assert f"mnemic {name}" in command.help.split("Example: ")[1], name

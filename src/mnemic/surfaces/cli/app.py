@@ -169,7 +169,7 @@ def main() -> None:
     # Collecting garbage while libraries load is a tenth of a command's life; `opened` turns it on.
     gc.disable()
     # Commands register themselves when their modules load.
-    from mnemic.surfaces.cli import asking, chat, demo, keeping, moving, procedures  # noqa: F401
+    from mnemic.surfaces.cli import asking, chat, demo, facts, keeping, moving, procedures  # noqa: F401
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
