@@ -29,6 +29,7 @@ from mnemic.stores.turns import Limits, TurnRows
 from mnemic.testing import FakeEmbedder, RecentTurnsContract, failures
 from mnemic.testing.opening import Target
 from mnemic.testing.turns import contents, expected
+from tests.core.test_processes import in_child, needs_fork
 from tests.fakes import environment, new_folder, open_memory
 from tests.layers.valkey import Valkey, wait_for
 
@@ -640,6 +641,31 @@ def test_what_was_forgotten_where_no_copies_are_known_is_not_served(
     assert SECRET.encode() not in valkey.everything()
 
 
+def test_a_copy_is_not_brought_up_to_date_across_what_others_forgot(
+    ana: ScopedMemory, valkey: Valkey, db: Path
+) -> None:
+    recent = fill(ana)
+    with opened(db) as other:
+        forget_message(other.user("ana"))
+        ShortTermMemory(other.user("ana"), "s1").add("by another")
+    assert contents(recent.turns()) == ["before", "after", "by another"]
+    assert SECRET.encode() not in valkey.everything()
+
+
+def test_no_copy_is_made_while_a_reply_is_under_way(ana: ScopedMemory, valkey: Valkey) -> None:
+    recent = ShortTermMemory(ana, "s1")
+    recent.add("question")
+    with ana.stream(iter(["one ", "two ", "three"]), session="s1", every=0.05) as reply:
+        said = ""
+        for token in reply:
+            said += token
+            wait_for(lambda: contents(expected(ana, "s1"))[1:] == [said])  # noqa: B023
+            assert contents(recent.turns()) == ["question", said]
+            assert valkey.copies() == 0
+    assert contents(recent.turns()) == ["question", "one two three"]
+    assert valkey.copies() == 1
+
+
 def test_without_copies_forgetting_makes_no_job_for_them(db: Path) -> None:
     with opened(db) as memory:
         fill(memory.user("ana"))
@@ -813,6 +839,24 @@ def test_processes_at_once_see_their_own_words_and_lose_none(
     turns = ShortTermMemory(ana, "s1", max_messages=1000).turns()
     assert len(turns) == 120
     assert turns == expected(ana, "s1", messages=1000)
+
+
+@needs_fork
+def test_a_child_process_has_a_line_of_its_own(
+    memory: Memory, ana: ScopedMemory, recent: ShortTermMemory, valkey: Valkey
+) -> None:
+    recent.add("parent")
+    recent.turns()
+
+    def do() -> None:
+        for n in range(20):
+            recent.add(f"child {n}")
+            assert contents(recent.turns()) == ["parent", *(f"child {k}" for k in range(n + 1))]
+        assert copies_of(memory).status == "up"
+
+    assert in_child(do) == 0
+    assert recent.turns() == expected(ana, "s1")
+    assert len(recent.turns()) == 21
 
 
 # --- settings -------------------------------------------------------------------------------------

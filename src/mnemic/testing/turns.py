@@ -165,6 +165,20 @@ class RecentTurnsContract(OpensMemory):
                 f"what has expired counts for nothing, older ones take its place: {recent.turns()}",
             )
 
+    def test_what_did_not_fit_makes_room_once_it_has_expired(self) -> None:
+        with self._new() as memory:
+            recent = ShortTermMemory(memory.user("ana"), "s1", max_tokens=50)
+            soon = datetime.now(UTC) + timedelta(hours=1)
+            recent.add("small")
+            recent.add({"content": "large " * 60, "expires_at": soon})
+            for text in ("one", "two"):
+                recent.add(text)
+                recent.turns()
+            demand(contents(recent.turns()) == ["one", "two"], f"until then: {recent.turns()}")
+            _set_clock(memory, 1.01)
+            found = contents(recent.turns())
+            demand(found == ["small", "one", "two"], f"what was before it is recent again: {found}")
+
     def test_scopes_and_sessions_are_apart(self) -> None:
         with self._new() as memory:
             handles = {
