@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from mnemic.surfaces.cli.app import (
     scoped,
     show_json,
 )
+
+if TYPE_CHECKING:
+    from mnemic.transfer.importing import ImportReport
 
 
 class ImportFormat(StrEnum):
@@ -65,7 +68,7 @@ def import_command(
     """
     from mnemic.settings import from_environment
     from mnemic.surfaces.cli.progress import counting
-    from mnemic.transfer.importing import ImportReport, import_file
+    from mnemic.transfer.importing import import_file
 
     fallback = from_environment().user or DEFAULT_USER
     with opened(db, make=True) as memory, counting("messages", None) as advance:
@@ -88,9 +91,16 @@ def import_command(
     users = report.users if len(report.users) <= 8 else [*report.users[:8], "..."]
     out.print(
         f"{report.messages:,} messages for {', '.join(users) or 'nobody'}:"
-        f" {report.memories:,} memories, {report.repeats:,} repeats;"
-        f" {report.there_already:,} messages were there already"
+        f" {report.memories:,} memories{_others(report)}, {report.repeats:,} repeats;"
+        f" {report.there_already:,} were there already"
     )
+
+
+def _others(report: ImportReport) -> str:
+    """What was imported besides messages."""
+    kinds = ((report.facts, "facts"), (report.procedures, "instructions"))
+    said = " and ".join(f"{number:,} {kind}" for number, kind in kinds if number)
+    return f" ({said} among them)" if said else ""
 
 
 @app.command("export")
