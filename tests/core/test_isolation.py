@@ -46,6 +46,8 @@ STEP = st.tuples(
             st.sampled_from(SESSIONS[:2]),
         ),
         st.tuples(st.just("forget memory"), st.sampled_from(TEXTS), st.none(), st.none()),
+        st.tuples(st.just("remember fact"), st.sampled_from(TEXTS), st.none(), st.none()),
+        st.tuples(st.just("forget fact"), st.sampled_from(TEXTS), st.none(), st.none()),
         st.tuples(st.just("forget session"), st.none(), st.none(), st.sampled_from(SESSIONS[:2])),
         st.tuples(st.just("forget everything"), st.none(), st.none(), st.none()),
         st.tuples(st.just("pin"), st.sampled_from(TEXTS), st.none(), st.none()),
@@ -71,6 +73,7 @@ class World:
     def __init__(self, memory: Memory) -> None:
         self.handles = {key: handle_of(memory, key) for key in KEYS}
         self.said: dict[Key, Said] = {key: {} for key in KEYS}
+        self.facts: dict[Key, dict[str, str]] = {key: {} for key in KEYS}  # ids by text
         self.pinned: dict[Key, set[str]] = {key: set() for key in KEYS}
 
     def take(self, key: Key, step: tuple[Any, ...]) -> None:
@@ -83,10 +86,16 @@ class World:
             assert erasure.messages == ((session, id) in said)
             said.pop((session, id), None)
         elif what == "forget memory":
-            ids = [record.id for record in handle.iter_memories() if record.text == text]
+            ids = [r.id for r in handle.iter_memories() if r.text == text and r.kind == "episodic"]
             gone = [place for place, content in said.items() if content == text]
             assert [handle.forget(one).messages for one in ids] == ([len(gone)] if gone else [])
             self.said[key] = {p: content for p, content in said.items() if content != text}
+        elif what == "remember fact":
+            id = handle.facts.remember(text).id
+            assert self.facts[key].setdefault(text, id) == id
+        elif what == "forget fact":
+            known = self.facts[key].pop(text, None)
+            assert known is None or handle.forget(known).memories == 1
         elif what == "forget session":
             rest = {p: content for p, content in said.items() if p[0] != session}
             assert handle.forget_session(session).messages == len(said) - len(rest)
@@ -94,6 +103,7 @@ class World:
         elif what == "forget everything":
             assert handle.forget_everything().messages == len(said)
             said.clear()
+            self.facts[key].clear()
         elif what == "pin":
             self._pin(key, text)
         else:
@@ -125,6 +135,8 @@ class World:
                 assert not handle.pin(record.id)
                 assert not handle.unpin(record.id)
                 assert handle.forget(record.id).state == "absent"
+                assert handle.facts.get(record.id) is None
+                assert handle.facts.forget(record.id).state == "absent"
 
     def check(self, memory: Memory) -> None:
         counted = {
@@ -133,14 +145,20 @@ class World:
         }
         for key, handle in self.handles.items():
             said = self.said[key]
-            assert counted.get(key, (0, 0, 0)) == (len(said), len(set(said.values())), 0)
+            facts = self.facts[key]
+            memories = len(set(said.values())) + len(facts)
+            assert counted.get(key, (0, 0, 0)) == (len(said), memories, 0)
+            assert {fact.text: fact.id for fact in handle.facts.iter_facts()} == facts
+            assert {fact.id for fact in handle.facts.profile()} == set(facts.values())
             messages = [item.message for item in handle._message_page(0, 100)]
             assert {(m.session, m.id): m.content for m in messages} == said
             assert len(messages) == len(said)
             records = {record.id: record for record in handle.iter_memories()}
-            assert sorted(r.text for r in records.values()) == sorted(set(said.values()))
+            assert sorted(r.text for r in records.values()) == sorted([*set(said.values()), *facts])
             for record in records.values():
                 ids = {place[1] for place, content in said.items() if content == record.text}
+                if record.kind == "semantic":
+                    ids = set()
                 assert set(record.message_ids) == ids
                 assert record.pinned == (record.id in self.pinned[key])
             found = handle.recall("red blue green old new", limit=100)
