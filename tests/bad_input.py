@@ -560,6 +560,52 @@ def _question_cases() -> Cases:
     yield from _every(group, BAD_KINDS, {"`kinds`": ("", _asking("kinds"))})
 
 
+# --- facts ----------------------------------------------------------------------------------------
+
+
+def _fact(**given: Any) -> Call:
+    return lambda ground: ground.ana.facts.remember(**{"text": "Ana likes figs", **given})
+
+
+def _of_fact(name: str) -> Place:
+    return lambda ground, value: _fact(**{name: value})(ground)
+
+
+def _fact_cases() -> Cases:
+    group = "facts"
+    words = {**BAD_TEXT, **NOT_TEXT, "2,001 characters": "x" * 2_001}
+    yield from _every(group, words, {"": ("", _of_fact("text"))})
+    shares: Places = {
+        "`confidence`": ("confidence", _of_fact("confidence")),
+        "`importance`": ("importance", _of_fact("importance")),
+    }
+    yield from _every(group, {**BAD_DIVERSITY, "`None`": None}, shares)
+    later, sooner = "2024-01-01T00:00:00Z", "2023-01-01T00:00:00Z"
+    calls = {
+        "the end before the beginning": _fact(valid_from=later, valid_to=sooner),
+        "the end at the beginning": _fact(valid_from=later, valid_to=later),
+        "a time without a zone": _fact(valid_from="2024-01-01T00:00:00"),
+        "an unknown source": _fact(source="rumour"),
+        "a pin that is a number": _fact(pinned=1),
+        "an unknown field": _fact(colour="red"),
+        "one id as text": _fact(message_ids="m2"),
+        "a message that isn't there": _fact(message_ids=["m2", "m9"]),
+        "a message of another session": _fact(message_ids=["m1"], session="s9"),
+        "1,001 messages": _fact(message_ids=[f"m{n}" for n in range(1_001)]),
+        "a session, and no messages": _fact(session="s1"),
+    }
+    yield from _each(group, calls)
+    yield Case(
+        group,
+        "a message's id that several sessions use",
+        _fact(message_ids=["m1"]),
+        AmbiguousMessage,
+    )
+    bounds = {**BAD_COUNTS, "1,001": 1_001}
+    profile: Places = {"`profile()`": ("", lambda g, v: g.ana.facts.profile(v))}
+    yield from _every(group, bounds, profile)
+
+
 # --- memories' ids --------------------------------------------------------------------------------
 
 NOBODYS = str(UUID(int=7))
@@ -1277,6 +1323,7 @@ CASES: tuple[Case, ...] = (
     *_time_cases(),
     *_label_cases(),
     *_question_cases(),
+    *_fact_cases(),
     *_id_cases(),
     *_file_cases(),
     *_vector_cases(),

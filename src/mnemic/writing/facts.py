@@ -149,7 +149,7 @@ def read_source(source: Any) -> Source:
 def read_flag(value: Any, what: str) -> bool:
     """Check what is either so or not."""
     if not isinstance(value, bool):
-        raise InputError(f"{what} is True or False, not {shown(value)}")
+        raise InputError(f"{what} must be True or False, not {shown(value)}")
     return value
 
 
@@ -165,5 +165,5 @@ def _read_messages(ids: Any) -> tuple[str, ...]:
         raise InputError(f"message_ids must be a list of your ids of messages, not {kind_of(ids)}")
     given = list(islice(ids, MAX_MESSAGES + 1))
     if len(given) > MAX_MESSAGES:
-        raise InputError(f"at most {MAX_MESSAGES:,} messages may say a fact")
+        raise InputError(f"at most {MAX_MESSAGES:,} messages are taken for one fact")
     return tuple(dict.fromkeys(read_name(each, "a message id") for each in given))
