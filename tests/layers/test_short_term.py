@@ -779,7 +779,7 @@ def test_an_answer_that_was_not_waited_for_is_nobody_elses(valkey: Valkey) -> No
     def interrupted(client: Any) -> None:
         connection = client.connection_pool.get_connection()
         try:
-            connection.send_command("ECHO", "another's")
+            connection.send_command("BLPOP", "nothing", "0.1")  # its answer comes later
             raise KeyboardInterrupt
         finally:
             client.connection_pool.release(connection)
