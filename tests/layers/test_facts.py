@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import multiprocessing
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -214,6 +216,21 @@ def test_without_its_embedder_a_fact_is_found_by_its_words(db: Path) -> None:
         embedder.failing = False
         stats = memory.operator.upkeep()
         assert (stats.jobs, [scope.without_vector for scope in stats.scopes]) == ({}, [0])
+
+
+def test_facts_move_to_another_embedder_and_are_mended_with_the_rest(db: Path) -> None:
+    with open_memory(db) as memory:
+        fact = memory.user("ana").facts.remember("Ana drinks tea.")
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute("DELETE FROM terms")
+    with open_memory(db, FakeEmbedder("other")) as memory:
+        assert memory.operator.reembed() == 1
+        memory.operator.repair()
+        assert all(finding.ok for finding in memory.operator.check())
+        [hit] = memory.user("ana").facts.recall("tea")
+        assert hit.memory == fact
+    with closing(sqlite3.connect(db)) as connection:
+        assert connection.execute("SELECT count(*) FROM terms").fetchone() == (1,)
 
 
 # --- finding --------------------------------------------------------------------------------------
