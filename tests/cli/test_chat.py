@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from mnemic.memory import Memory
+from mnemic.surfaces.cli import showing
 from mnemic.surfaces.cli.app import main
 from mnemic.testing import Reply, ScriptedServer, ToolCall
 from tests.fakes import environment
@@ -204,19 +207,42 @@ def test_a_model_talks_with_users_only(
 
 
 def test_piped_lines_are_answered_in_a_process_of_its_own(db: str) -> None:
-    with ScriptedServer(["Good day."]) as server:
+    with ScriptedServer(["Good day.", "Indeed."]) as server:
         done = subprocess.run(
             [sys.executable, "-m", "mnemic", "chat", "--db", db, *model(server)],
-            input=b"Hello.\n/quit\n",
+            input=b"Hello.\nCaf\xe9 \x00?\n\xf0\x9f\x98\x80\n/quit\n",
             capture_output=True,
             env={**environment(), "PYTHONIOENCODING": "utf-8"},
             timeout=60,
             check=False,
         )
-    assert (done.returncode, done.stderr) == (0, b"")
-    lines = done.stdout.decode().splitlines()
-    assert lines[-4:-1] == ["you> Hello.", "Good day.", lines[-2]]
-    assert lines[-1] == "you> /quit"
+    assert done.returncode == 0
+    assert b"error (input): the message holds a NUL" in done.stderr.replace(
+        b"content", b"the message"
+    )
+    lines = [line for line in done.stdout.decode().splitlines() if "tokens" not in line]
+    assert lines[-6:] == [
+        "you> Hello.",
+        "Good day.",
+        "you> Caf\ufffd \\x00?",
+        "you> \U0001f600",
+        "Indeed.",
+        "you> /quit",
+    ]
+
+
+def test_an_answer_is_broken_between_words_and_shown_though_it_has_no_spaces(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = showing._Lines(20)
+    for piece in ("One two th", "ree four five six\nse", "ven", "\x1b[2J"):
+        lines.put(piece)
+    lines.end()
+    assert capsys.readouterr().out == "One two three four \nfive six\nseven\\x1b[2J\n"
+    lines = showing._Lines(80)
+    lines.put("\u65e5\u672c\u8a9e" * 9)
+    assert len(capsys.readouterr().out) == 24
+    lines.end()
 
 
 class Terminal:
@@ -238,16 +264,27 @@ class Terminal:
         )
         os.close(end)
 
-    def wait_for(self, text: str) -> None:
-        """Read until some text has come that wasn't read before."""
-        until = monotonic() + 60
+    def wait_for(self, text: str, seconds: float = 60.0) -> bool:
+        """Read until some text has come that wasn't read before; False where it doesn't."""
+        until = monotonic() + seconds
         while text not in self.text:
-            assert monotonic() < until, self.text
+            left = max(0.0, until - monotonic())
+            if not select.select([self._end], [], [], left)[0]:
+                return False
             try:
                 self.text += os.read(self._end, 65536).decode(errors="replace")
             except OSError:  # the other end is closed
-                raise AssertionError(self.text) from None
+                return False
         self.text = self.text.partition(text)[2]
+        return True
+
+    def press(self, key: str, until: str) -> bool:
+        """Press a key until it shows: one that comes just before a program waits isn't noticed yet."""
+        for _ in range(20):
+            self.type(key)
+            if self.wait_for(until, 3.0):
+                return True
+        return False
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
@@ -277,18 +314,19 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_the_chat(db: str) -> None:
 
     with ScriptedServer(script) as server:
         terminal = Terminal("--db", db, "--user", "ana", *model(server))
-        terminal.wait_for("you> ")
+        assert terminal.wait_for("you> ")
         terminal.type("A story!\n")
         assert asked.wait(60)
-        terminal.type("\x03")
-        terminal.wait_for("stopped")
-        terminal.wait_for("you> ")
-        terminal.type("half a line\x03")
-        terminal.wait_for("Ctrl-D ends")
+        assert terminal.press("\x03", "stopped"), terminal.text
+        assert terminal.wait_for("you> ")
+        assert terminal.press("half a line\x03", "Ctrl-D ends"), terminal.text
         terminal.type("Are you there?\n")
-        terminal.wait_for("Still here.")
-        terminal.wait_for("you> ")
-        terminal.type("\x04")
-        assert terminal.process.wait(60) == 0
+        assert terminal.wait_for("Still here."), terminal.text
+        assert terminal.wait_for("you> ")
+        while terminal.process.poll() is None:
+            terminal.type("\x04")
+            with suppress(subprocess.TimeoutExpired):
+                terminal.process.wait(1)
+        assert terminal.process.returncode == 0
         terminal.close()
     assert texts(db) == ["A story!", "Are you there?", "Still here."]

@@ -75,7 +75,7 @@ def _known() -> Iterator[tuple[Kinds, type[MnemicError], str]]:
     yield (
         (theirs.ModelNotFoundError,),
         ModelRefused,
-        "isn't known where it was asked for; check its name and the URL",
+        "isn't known where it was asked for; check its name, and the URL, which mostly ends in /v1",
     )
     yield (
         (theirs.ContentFilterError,),

@@ -115,6 +115,7 @@ class HostedModel:
         if self._model is None:
             # One for all calls that come meanwhile; it isn't cancelled with the first of them.
             self._model = asyncio.ensure_future(_entered(self._make, self._key))
+            self._model.add_done_callback(_noticed)
         opening = self._model
         try:
             with asking(self.name):
@@ -132,6 +133,12 @@ async def _entered(make: Callable[[], Model], key: object) -> Model:
     await model.__aenter__()
     LOOP.on_close(key, partial(model.__aexit__, None, None, None))
     return model
+
+
+def _noticed(opening: asyncio.Task[Model]) -> None:
+    """Who waited for it was told, unless nobody waits any more."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def choose_model(

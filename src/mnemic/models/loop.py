@@ -35,13 +35,14 @@ class ModelLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closers: dict[object, Closer] = {}
-        self._lock = threading.Lock()
+        # A model that is let go is closed by the garbage collector, whatever this thread is amidst.
+        self._lock = threading.RLock()
         renew_in_child(self)
 
     def renew(self) -> None:
         """Begin without a thread; in a child process what was under way is the parent's."""
         _inherited.append((self._loop, self._closers))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop = self._thread = None
         self._closers = {}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -72,6 +74,8 @@ def chat(
 
     Example: mnemic chat --user ana --model llama3.2 --url http://localhost:11434/v1
     """
+    if isinstance(sys.stdin, TextIOWrapper) and not sys.stdin.isatty():
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
     with opened(db, make=True) as memory:
         handle = handle_of(memory, user, scope)
         place = _new_session() if session is None else session
@@ -159,13 +163,19 @@ class _Chat:
         }
 
     def run(self) -> None:
-        """Talk until the input ends, or /quit."""
-        while (line := _line()) is not None:
-            text = line.strip()
-            if text in ("/quit", "/exit"):
-                return
-            if text:
-                self._take(text)
+        """Talk until the input ends, or /quit. Ctrl-C ends an answer or a line, never the chat."""
+        while True:
+            try:
+                line = _line()
+                text = "" if line is None else line.strip()
+                if line is None or text in ("/quit", "/exit"):
+                    return
+                if text:
+                    self._take(text)
+            except KeyboardInterrupt:
+                if told_to_end() or not sys.stdin.isatty():
+                    raise
+                out.print("\nstopped; /quit or Ctrl-D ends", style="yellow")
 
     def _take(self, text: str) -> None:
         try:
@@ -176,10 +186,6 @@ class _Chat:
                 out.print(safe(f"There is no {word}; /help shows what there is."), style="yellow")
             else:
                 self._partner.answer(text[1:] if text.startswith("//") else text)
-        except KeyboardInterrupt:
-            if told_to_end():
-                raise
-            out.print("\nstopped; what came is kept", style="yellow")
         except MnemicError as error:
             err.print(Text.assemble(("error", "bold red"), f" ({error.code}): {safe(str(error))}"))
 
@@ -298,15 +304,10 @@ def _line() -> str | None:
         if line:
             out.print(safe(f"{PROMPT}{line.rstrip()}"), style="bold")
         return line or None
-    import readline  # noqa: F401 (arrow keys, and this run's lines again)
-
-    while True:
-        try:
-            return input(f"\n{PROMPT}")
-        except EOFError:
-            out.print()
-            return None
-        except KeyboardInterrupt:
-            if told_to_end():
-                raise
-            out.print("\n/quit or Ctrl-D ends", style="dim")
+    with suppress(ImportError):  # Windows has its own
+        import readline  # noqa: F401 (arrow keys, and this run's lines again)
+    try:
+        return input(f"\n{PROMPT}")
+    except EOFError:
+        out.print()
+        return None

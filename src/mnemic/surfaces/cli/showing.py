@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mnemic.records import Hit, MemoryRecord
 
 LONG = 400
+# So much of a word that doesn't end is shown: some scripts have no spaces.
+LONG_WORD = 24
 
 
 def about(memory: MemoryRecord) -> str:
@@ -124,6 +126,8 @@ class _Lines:
                 self._space(character)
             else:
                 self._word += character
+                if len(self._word) >= LONG_WORD:
+                    self._flush()
         if self._width is None:
             self._flush()
 
