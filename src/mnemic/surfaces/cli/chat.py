@@ -187,7 +187,8 @@ class _Chat:
             else:
                 self._partner.answer(text[1:] if text.startswith("//") else text)
         except MnemicError as error:
-            err.print(Text.assemble(("error", "bold red"), f" ({error.code}): {safe(str(error))}"))
+            says = Text.assemble(("error", "bold red"), f" ({error.code}): {safe(str(error))}")
+            err.print(says, soft_wrap=True)
 
     def _facts(self, _: str) -> None:
         facts = self._handle.facts.profile(20)
