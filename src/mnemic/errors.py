@@ -30,6 +30,7 @@ from __future__ import annotations
 __all__ = [
     "AmbiguousMessage",
     "BadVector",
+    "BudgetTooSmall",
     "EmbedderError",
     "EmbedderMismatch",
     "EmbedderUnavailable",
@@ -85,6 +86,16 @@ class VersionConflict(InputError):
     """An instruction has another version by now than the one expected; read it again."""
 
     code = "version_conflict"
+
+
+class BudgetTooSmall(InputError):
+    """What must stay has more tokens than the budget allows: `needed` is the least that would do."""
+
+    code = "budget_too_small"
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 class StoreError(MnemicError):

@@ -13,6 +13,9 @@ from typing import Any, Self
 
 from sqlalchemy import Connection
 
+from mnemic.context.ask import DEFAULT_BUDGET, read_wanted
+from mnemic.context.assemble import Assembler
+from mnemic.context.result import Context
 from mnemic.core import Core
 from mnemic.errors import InputError
 from mnemic.inputs import check_progress, read_name, read_zone
@@ -213,6 +216,36 @@ class ScopedMemory:
         return reader.recall(self.scope, asked)
 
     stream = stream  # a model's reply, remembered as it arrives
+
+    def context(
+        self,
+        query: str,
+        *,
+        session: str | None = None,
+        agent: str | None = None,
+        shared: Sequence[str] = (),
+        budget: int = DEFAULT_BUDGET,
+        prompt: str = "",
+        at: datetime | str | None = None,
+        counter: str | Callable[[str], int] = "o200k_base",
+    ) -> Context:
+        """Assemble the messages to send to a model for what the user says now; stores nothing.
+
+        `session` is the conversation that goes on, `prompt` the system prompt. The instructions of
+        `agent`, of the `shared` spaces and of this scope apply. What is sent has at most `budget` tokens
+        by `counter`: o200k_base, cl100k_base, or a function from a text to its tokens. Raises
+        `BudgetTooSmall` where the prompt, the standing instructions and the query alone have more.
+        """
+        given = {
+            "session": session,
+            "agent": agent,
+            "shared": shared,
+            "budget": budget,
+            "prompt": prompt,
+            "at": at,
+            "counter": counter,
+        }
+        return Assembler(self._core, self.scope).context(read_wanted(query, self.scope, given))
 
     def get(self, id: str) -> MemoryRecord | None:
         """The memory of an id; None where this scope has none (any more)."""

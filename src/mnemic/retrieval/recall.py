@@ -21,7 +21,7 @@ from mnemic.retrieval.fuse import WEIGHTS, best_rows, diversify, fuse
 from mnemic.retrieval.index import Index
 from mnemic.retrieval.timewords import TimeWindow, find_windows
 from mnemic.stores.known import KnownEmbedder
-from mnemic.stores.rows import now_micros, to_micros
+from mnemic.stores.rows import asked_at, now_micros, to_micros
 from mnemic.stores.store import Store
 from mnemic.timing import Timer
 
@@ -35,7 +35,7 @@ POOL = 5
 class Question:
     """A question and what narrows its answer. Times are aware.
 
-    `at` only anchors words like "last May"; without it, that is the present in the scope's time zone.
+    `at` only anchors words like "last May", in the scope's time zone; without it, that is the present.
     """
 
     text: str
@@ -66,8 +66,7 @@ class Reader:
         with timer.step("index"):
             index = self.indexes.current(scope, self.known)
         with timer.step("read"):
-            asked_at = question.at or datetime.now(index.stand.zone)
-            windows = find_windows(question.text, asked_at)
+            windows = find_windows(question.text, asked_at(question.at, index.stand.settings))
             allowed = self._allowed(scope, index, question)
         if not allowed.any():
             return Recall(question.text, (), tokens=0, timings_ms=timer.spent)

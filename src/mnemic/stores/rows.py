@@ -119,10 +119,6 @@ class Stand(NamedTuple):
     epoch: str
     settings: str | None = None
 
-    @property
-    def zone(self) -> tzinfo:
-        """The user's time zone."""
-        return zone_of(self.settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +142,17 @@ def zone_of(settings: str | None) -> tzinfo:
     """The time zone in a scope's settings; UTC where none is set."""
     name = None if settings is None else json.loads(settings).get(TIMEZONE)
     return UTC if name is None else ZoneInfo(name)
+
+
+def asked_at(at: datetime | None, settings: str | None) -> datetime:
+    """When a question is asked, as the user's clock shows it; the present where `at` is None.
+
+    Where the scope has no time zone, that of `at` says what "yesterday" means.
+    """
+    zone = zone_of(settings)
+    if at is None:
+        return datetime.now(zone)
+    return at if settings is None or zone is UTC else at.astimezone(zone)
 
 
 def to_micros(moment: datetime) -> int:
