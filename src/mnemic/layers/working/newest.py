@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
-from mnemic.layers.working.rendering import ChatCounter
+from mnemic.layers.working.rendering import ChatCounter, to_openai
+from mnemic.layers.working.shortening import shortened
 from mnemic.layers.working.units import Unit, units
 from mnemic.records import Scope, Turn
 from mnemic.stores.sessions import SessionRows
 
-FIRST_PAGE, LARGEST_PAGE = 32, 512
+# Each page is as large as all before it: at most twice of what is used is read.
+FIRST_PAGE, LARGEST_PAGE = 32, 4_096
 SYSTEM = ("system", "developer")
+# Sizes are kept for so many turns at least.
+KEPT_SIZES = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of a session: its turns after the `seq` `after`, and before `before` where that is given."""
+    """A stretch of a session: its turns after the `seq` `after` and, where given, before `before`."""
 
     rows: SessionRows
     scope: Scope
@@ -29,6 +33,59 @@ class Stretch:
         return self.rows.tail(self.scope, self.session, limit, before=edge, after=self.after)
 
 
+@dataclass(slots=True)
+class Tail:
+    """The end of a stretch, as far as it was read. `whole` once there is nothing before it."""
+
+    stretch: Stretch
+    turns: list[Turn] = field(default_factory=list)
+    whole: bool = False
+    _page: int = FIRST_PAGE
+
+    def more(self) -> bool:
+        """Read a page more; False where there is none."""
+        if self.whole:
+            return False
+        earlier = self.stretch.tail(self._page, self.turns[0].seq if self.turns else None)
+        self.turns = earlier + self.turns
+        self.whole = len(earlier) < self._page
+        self._page = min(self._page * 2, LARGEST_PAGE)
+        return bool(earlier)
+
+    def units(self) -> list[Unit]:
+        """The units of what was read; the system's messages aren't among them."""
+        return units([turn for turn in self.turns if turn.message.role not in SYSTEM])
+
+
+class Sizes:
+    """The tokens of turns, each counted once while it is kept. Any number of threads may ask."""
+
+    def __init__(self, counter: ChatCounter) -> None:
+        self.counter = counter
+        # Two generations: what is asked for moves to the young one, and the old one goes as a whole.
+        self._young: dict[tuple[object, ...], int] = {}
+        self._old: dict[tuple[object, ...], int] = {}
+
+    def of(self, turn: Turn) -> int:
+        """The tokens of a turn as it is rendered."""
+        said = turn.message
+        # A reply under way says more under the same `seq`; a call may be taken off a message.
+        key = (turn.seq, said.recorded_at, said.state, len(said.content), len(said.extra))
+        size = self._young.get(key)
+        if size is None:
+            size = self._old.get(key)
+            if size is None:
+                size = self.counter.message(to_openai(said))
+            if len(self._young) >= KEPT_SIZES:
+                self._old, self._young = self._young, {}
+            self._young[key] = size
+        return size
+
+    def unit(self, unit: Unit) -> int:
+        """The tokens of a unit."""
+        return sum(map(self.of, unit.turns))
+
+
 def newest_units(
     stretch: Stretch, most: int, counter: ChatCounter, *, calls_open: bool = True
 ) -> tuple[list[Unit], Unit | None]:
@@ -37,55 +94,24 @@ def newest_units(
     System messages aren't among them. A newest unit that is too long by itself is cut. Without
     `calls_open`, a call whose results are still to come is left out.
     """
-    turns: list[Turn] = []
-    page = FIRST_PAGE
+    tail, sizes = Tail(stretch), Sizes(counter)
     while True:
-        earlier = stretch.tail(page, turns[0].seq if turns else None)
-        turns = earlier + turns
-        made = units([turn for turn in turns if turn.message.role not in SYSTEM])
-        if not calls_open:
-            made = [unit for unit in made if not unit.open]
-        kept, over = _fitting(made, most, counter)
-        if over is not None or len(earlier) < page:
+        more = tail.more()
+        made = [unit for unit in tail.units() if calls_open or not unit.open]
+        kept, over = fitting(made, most, sizes)
+        if over is not None or not more:
             break
-        page = min(page * 2, LARGEST_PAGE)
     if not kept and over is not None:
         short = shortened(over, most, counter)
         return ([short], None) if short is not None else ([], over)
     return kept, over
 
 
-def _fitting(made: list[Unit], most: int, counter: ChatCounter) -> tuple[list[Unit], Unit | None]:
+def fitting(made: list[Unit], most: int, sizes: Sizes) -> tuple[list[Unit], Unit | None]:
+    """The last units that come to at most so many tokens, and the one before them, if any."""
     total = 0
     for number in range(len(made) - 1, -1, -1):
-        total += sum(map(counter.message, made[number].rendered))
+        total += sizes.unit(made[number])
         if total > most:
             return made[number + 1 :], made[number]
     return made, None
-
-
-def shortened(unit: Unit, most: int, counter: ChatCounter) -> Unit | None:
-    """A unit with its longest texts cut so that it has at most so many tokens; None where that can't be.
-
-    Of a call and its results the results are cut; the call stays as it is.
-    """
-    turns = list(unit.turns)
-    longest = sorted(range(len(turns)), key=lambda at: -len(turns[at].message.content))
-    for at in longest:
-        if at == 0 and len(turns) > 1:
-            continue
-        over = sum(map(counter.message, Unit(tuple(turns)).rendered)) - most
-        if over <= 0:
-            break
-        message = turns[at].message
-        size = counter.text(message.content)
-        text = counter.cut(message.content, size - over)
-        # Sizes don't add up exactly; a little less does.
-        for less in (2, 4, 8, 16, 32):
-            turns[at] = replace(turns[at], message=replace(message, content=text))
-            if sum(map(counter.message, Unit(tuple(turns)).rendered)) <= most or not text:
-                break
-            text = counter.cut(message.content, size - over - less)
-    made = replace(unit, turns=tuple(turns))
-    fits = sum(map(counter.message, made.rendered)) <= most
-    return made if fits and any(turn.message.content for turn in turns) else None
