@@ -80,6 +80,36 @@ class SessionRows:
         with self.database.read_once() as connection:
             return int(connection.execute(query).scalar() or 0)
 
+    def stamp(self, scope: Scope, session: str) -> tuple[int, int]:
+        """What a session is known by until any of its messages changes: `changed`, and when it was.
+
+        The time (microseconds) tells a store from itself before a backup was put in its place.
+        """
+        columns = schema.sessions.c
+        query = select(columns.changed, columns.last_at).where(
+            columns.scope == scope.key, columns.session == session
+        )
+        with self.database.read_once() as connection:
+            row = connection.execute(query).one_or_none()
+        return (0, 0) if row is None else (int(row.changed or 0), row.last_at)
+
+    def latest(self, scope: Scope, session: str, role: str) -> Turn | None:
+        """The last turn of a role in a session; costs what was said since."""
+        query = _turns(scope, session).where(schema.messages.c.role == role)
+        query = query.order_by(schema.messages.c.seq.desc()).limit(1)
+        with self.database.read_once() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else Turn(row["seq"], message_from_row(row))
+
+    def count(self, scope: Scope, session: str, *, after: int = 0, most: int | None = None) -> int:
+        """How many turns there are after a `seq`, those of the system aside; counted up to `most`."""
+        query = _turns(scope, session).where(
+            schema.messages.c.seq > after, schema.messages.c.role.not_in(_SYSTEM)
+        )
+        some = query.with_only_columns(schema.messages.c.seq).limit(most).subquery()
+        with self.database.read_once() as connection:
+            return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+
     def tail(
         self, scope: Scope, session: str, limit: int, *, before: int | None = None, after: int = 0
     ) -> list[Turn]:
@@ -127,7 +157,11 @@ class SessionRows:
             row = connection.execute(_summary(scope, new.session)).one_or_none()
             if (None if row is None else _read_summary(row)) != instead_of:
                 return False
-            if _count(connection, scope, new) != new.messages:
+            known = None
+            if instead_of is not None and instead_of.first == new.first:
+                # It would be gone if any of its messages were: only those after it are counted.
+                known = (instead_of.last, instead_of.messages)
+            if _count(connection, scope, new, known) != new.messages:
                 return False
             of_session = (
                 schema.summaries.c.scope == scope.key,
@@ -152,18 +186,23 @@ def _summary(scope: Scope, session: str) -> Select[Any]:
     return select(summaries).where(summaries.c.scope == scope.key, summaries.c.session == session)
 
 
-def _count(connection: Connection, scope: Scope, summary: Summary) -> int:
-    """How many messages there are now between a summary's ends that it may stand for."""
+def _count(
+    connection: Connection, scope: Scope, summary: Summary, known: tuple[int, int] | None
+) -> int:
+    """How many messages there are now between a summary's ends that it may stand for.
+
+    `known`: up to which `seq` they were counted before, and how many those were.
+    """
     messages = schema.messages
     query = select(func.count()).where(
         messages.c.scope == scope.key,
         messages.c.session == summary.session,
-        messages.c.seq >= summary.first,
+        messages.c.seq >= summary.first if known is None else messages.c.seq > known[0],
         messages.c.seq <= summary.last,
         messages.c.role.not_in(_SYSTEM),
         messages.c.expires_at.is_(None),
     )
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(query).scalar_one()) + (0 if known is None else known[1])
 
 
 def _read_summary(row: Row[Any]) -> Summary:

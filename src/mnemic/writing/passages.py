@@ -25,7 +25,7 @@ FALLBACK_CHARACTERS = 600
 
 # Ends of sentences: a line break, or a stop with what closes it, before white space.
 # Possessive, and only from a run's first stop on: a text of stops alone must not take quadratic time.
-_SENTENCE_END = re.compile(
+SENTENCE_END = re.compile(
     r"\n+|(?<![.!?\u2026])[.!?\u2026]++[\"'\u201d\u2019)\]]*+\s+|[\u3002\uff01\uff1f]+\s*"
 )
 _SPACE = re.compile(r"\s+")
@@ -69,7 +69,7 @@ def _pack(
     if total <= most:
         yield _trim(text, 0, len(text))
         return
-    borders = [match.end() for match in _SENTENCE_END.finditer(text)]
+    borders = [match.end() for match in SENTENCE_END.finditer(text)]
     # A border inside a token would leave half of it on either side, one more than was counted.
     borders = [at for at in borders if bisect_right(ends, at) == bisect_left(starts, at)]
     start, used = 0, 0
