@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from mnemic.agent.reply import ToolName, ToolUse
-from mnemic.context.fence import MEMORIES, day_of, fenced, line_of
+from mnemic.context.fence import day_of, line_of
 from mnemic.context.result import Context
 from mnemic.context.unsaid import folded
 from mnemic.errors import InputError, MnemicError
 from mnemic.inputs import read_zone
+from mnemic.layers.quoting import MEMORIES, fenced
 from mnemic.memory import ScopedMemory
 from mnemic.records import Hit, Message
 
