@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from mnemic.layers.semantic import SemanticMemory
     from mnemic.layers.sensory import AsyncSensoryBuffer, SensoryBuffer
     from mnemic.layers.short_term import ShortTermMemory
+    from mnemic.layers.working.rendering import ChatCounter
+    from mnemic.layers.working.window import ContextWindow, SlidingWindowMemory
     from mnemic.memory import Memory, ScopedMemory
     from mnemic.models.embedder import Embedder
     from mnemic.models.llm import LanguageModel
@@ -84,6 +86,8 @@ _ROOMS = {
     "mnemic.layers.long_term": ("LongTermMemory",),
     "mnemic.layers.semantic": ("SemanticMemory",),
     "mnemic.layers.short_term": ("ShortTermMemory",),
+    "mnemic.layers.working.rendering": ("ChatCounter",),
+    "mnemic.layers.working.window": ("ContextWindow", "SlidingWindowMemory"),
     "mnemic.models.embedder": ("Embedder",),
     "mnemic.models.llm": ("LanguageModel",),
     "mnemic.records": (
@@ -140,7 +144,9 @@ __all__ = [
     "BadVector",
     "BudgetTooSmall",
     "Change",
+    "ChatCounter",
     "Context",
+    "ContextWindow",
     "Dropped",
     "Embedder",
     "EmbedderError",
@@ -177,6 +183,7 @@ __all__ = [
     "SensoryBuffer",
     "ShortTermMemory",
     "Skipped",
+    "SlidingWindowMemory",
     "StoreBusy",
     "StoreClosed",
     "StoreError",

@@ -60,7 +60,8 @@ def test_a_calls_arguments_are_a_text_of_json() -> None:
     rendered = to_openai(message("assistant", "", extra={"tool_calls": [call, "junk"]}))
     function = {"name": "look", "arguments": '{"at": "praça"}'}
     assert rendered["tool_calls"] == [{"type": "function", "id": "c1", "function": function}]
-    for junk in ("x", {"a": 1}, [], ["x"], [{}]):
+    junks: list[Any] = ["x", {"a": 1}, [], ["x"], [{}]]
+    for junk in junks:
         rendered = to_openai(message("assistant", "Hm.", extra={"tool_calls": junk}))
         assert rendered == {"role": "assistant", "content": "Hm."}
 
@@ -121,7 +122,7 @@ def test_all_that_is_sent_is_counted() -> None:
     result = {"role": "tool", "content": "42", "tool_call_id": "c1"}
     assert counter.message(result) == 3 + sum(count_tokens(t) for t in ("tool", "42", "c1"))
     assert counter.messages([]) == 3
-    everything = [plain, named, call, result]
+    everything: list[dict[str, Any]] = [plain, named, call, result]
     assert counter.messages(everything) == 3 + sum(map(counter.message, everything))
 
 
@@ -141,7 +142,7 @@ def test_what_is_no_counter_is_refused(counter: Any) -> None:
 @pytest.mark.parametrize("count", [-1, 1.5, True, None, "3"])
 def test_a_counter_that_gives_no_number_is_refused(count: Any) -> None:
     with pytest.raises(InputError, match="whole number"):
-        ChatCounter(lambda text: count).text("Hi")  # type: ignore[arg-type,return-value]
+        ChatCounter(lambda text: count).text("Hi")
 
 
 def test_only_texts_and_messages_of_json_are_counted() -> None:

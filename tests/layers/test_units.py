@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -14,6 +13,7 @@ from mnemic import Message
 from mnemic.layers.working.rendering import to_openai
 from mnemic.layers.working.units import Unit, units
 from mnemic.records import Turn
+from tests.layers.talk import check_accepted
 
 NOW = datetime(2023, 5, 8, tzinfo=UTC)
 Spec = tuple[str, Any]
@@ -153,23 +153,6 @@ SPECS = st.one_of(
     st.tuples(st.just("tool"), IDS),
     st.tuples(st.sampled_from(["older", "function"]), st.sampled_from(["look", "other"])),
 )
-
-
-def check_accepted(sent: list[Mapping[str, Any]], *, may_end_open: bool = False) -> None:
-    """Fail where an API would refuse: results follow their call at once, each once, none is missing."""
-    wanted: list[Any] = []
-    for message in sent:
-        if message["role"] in ("tool", "function"):
-            older = message["role"] == "function"
-            id = f"function {message['name']}" if older else message.get("tool_call_id")
-            assert id in wanted, "a result without its call"
-            wanted.remove(id)
-            continue
-        assert not wanted, "a call without its result"
-        wanted = [call.get("id") for call in message.get("tool_calls") or ()]
-        if message.get("function_call"):
-            wanted.append(f"function {message['function_call']['name']}")
-    assert may_end_open or not wanted, "a call without its result"
 
 
 @given(st.lists(SPECS, max_size=20))

@@ -42,7 +42,9 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
         text=read_text(text, "the question", MAX_QUESTION),
         at=read_moment(given["at"], "at"),
         limit=read_whole(given["limit"], "limit", MAX_LIMIT),
-        budget=None if given["budget"] is None else read_whole(given["budget"], "budget", MAX_BUDGET),
+        budget=None
+        if given["budget"] is None
+        else read_whole(given["budget"], "budget", MAX_BUDGET),
         kinds=_kinds(given["kinds"]),
         since=since,
         until=until,

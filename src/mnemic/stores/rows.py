@@ -120,7 +120,6 @@ class Stand(NamedTuple):
     settings: str | None = None
 
 
-
 @dataclass(frozen=True, slots=True)
 class IndexRows:
     """The rows an index is made of, as columns; `repeats` are further places a memory was said.

@@ -52,6 +52,11 @@ class Tail:
         self._page = min(self._page * 2, LARGEST_PAGE)
         return bool(earlier)
 
+    @property
+    def live(self) -> bool:
+        """Whether a message of what was read is still being said."""
+        return any(turn.message.state == "streaming" for turn in self.turns)
+
     def units(self) -> list[Unit]:
         """The units of what was read; the system's messages aren't among them."""
         return units([turn for turn in self.turns if turn.message.role not in SYSTEM])

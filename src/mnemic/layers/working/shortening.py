@@ -39,7 +39,10 @@ def _cut(
     room = most - _size(bare, counter)
     if room < 0:
         return None
-    wanted = {place: counter.text(words[place]) for place in places}
+    wanted = {
+        place: counter.text(words[place] + CUT if dropped[place] else words[place])
+        for place in places
+    }
     for less in _LESS:
         shares = _shares(wanted, room - less)
         texts = {
@@ -53,11 +56,10 @@ def _cut(
 
 def _piece(text: str, most: int, marked: bool, counter: ChatCounter) -> str:
     """As much of a text as fits; marked also where something other than text was left out."""
-    if marked and counter.text(text) <= most:
-        whole = text + CUT if text else CUT.strip()
-        return whole if counter.text(whole) <= most else counter.cut(text, counter.text(text) - 1)
-    piece = counter.cut(text, most)
-    if not piece and text and counter.text(CUT.strip()) <= most:
+    if marked and text and counter.text(text + CUT) <= most:
+        return text + CUT
+    piece = counter.cut(text, min(most, counter.text(text) - 1) if marked else most)
+    if not piece and (text or marked) and counter.text(CUT.strip()) <= most:
         return CUT.strip()
     return piece
 

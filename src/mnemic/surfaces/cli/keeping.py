@@ -135,7 +135,9 @@ def erasure_line(erasure: Erasure) -> str:
     counts = f"{erasure.messages} messages and {erasure.memories} memories are gone"
     if erasure.state == "clean":
         return f"clean: {counts}; no byte of them is left in the database's files."
-    return f"pending: {counts}; a reader holds the file, or a Redis is away; upkeep removes the bytes."
+    return (
+        f"pending: {counts}; a reader holds the file, or a Redis is away; upkeep removes the bytes."
+    )
 
 
 @app.command()
