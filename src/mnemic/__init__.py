@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mnemic.layers.sensory import AsyncSensoryBuffer, SensoryBuffer
     from mnemic.layers.short_term import ShortTermMemory
     from mnemic.layers.working.rendering import ChatCounter
+    from mnemic.layers.working.summary import SummarizationMemory
     from mnemic.layers.working.window import ContextWindow, SlidingWindowMemory
     from mnemic.memory import Memory, ScopedMemory
     from mnemic.models.embedder import Embedder
@@ -87,6 +88,7 @@ _ROOMS = {
     "mnemic.layers.semantic": ("SemanticMemory",),
     "mnemic.layers.short_term": ("ShortTermMemory",),
     "mnemic.layers.working.rendering": ("ChatCounter",),
+    "mnemic.layers.working.summary": ("SummarizationMemory",),
     "mnemic.layers.working.window": ("ContextWindow", "SlidingWindowMemory"),
     "mnemic.models.embedder": ("Embedder",),
     "mnemic.models.llm": ("LanguageModel",),
@@ -194,6 +196,7 @@ __all__ = [
     "StoreTooNew",
     "StoreUnreadable",
     "StreamStats",
+    "SummarizationMemory",
     "VersionConflict",
 ]
 

@@ -103,6 +103,7 @@ PUBLIC = {
     "StoreTooNew",
     "StoreUnreadable",
     "StreamStats",
+    "SummarizationMemory",
     "VersionConflict",
 }
 
