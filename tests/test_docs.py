@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -51,3 +52,10 @@ def test_the_architecture_names_every_module() -> None:
     ]
     surfaces = {path.name for path in (ROOT / "src" / "mnemic" / "surfaces").rglob("*.py")}
     assert [name for name in modules if name not in tree and name not in surfaces] == []
+
+
+def test_the_guides_page_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "guide.md").read_text("utf-8")))
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
