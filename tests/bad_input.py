@@ -1,8 +1,8 @@
 """Every bad input, and what comes of it: one table, that a test proves and docs/errors.md prints.
 
-A case is played on real things, in a folder of its own: a store, files, a model, another program
-that stands in the way. `play` tells what happened; `tests/core/test_bad_input.py` holds it against
-what the case claims, and `section` writes it down. Nothing here depends on the machine; what needs
+A case is played on real things (`tests/bad_ground.py`), in a folder of its own: a store, files, a
+model, another program that stands in the way. `tests/core/test_bad_input.py` holds what happened
+against what the case claims, and `section` writes it down. Nothing here depends on the machine; what needs
 a certain one (a disk that is really full, a file that may not be written) is tested there.
 """
 
@@ -16,12 +16,11 @@ import re
 import shutil
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
-from functools import cache, partial
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -48,197 +47,33 @@ from mnemic.errors import (
     StoreTooNew,
     StoreUnreadable,
 )
-from mnemic.memory import Memory, ScopedMemory
+from mnemic.memory import Memory
 from mnemic.models.minilm import MiniLM
 from mnemic.records import Message
 from mnemic.settings import Settings, from_environment
 from mnemic.stores import sqlite
-from mnemic.transfer.exporting import export_lines
 from mnemic.transfer.importing import import_file
-from tests.fakes import FakeEmbedder, new_folder
-
-Call = Callable[["Ground"], Any]
-Place = Callable[["Ground", Any], Any]
-Cases = Iterator["Case"]
-# A value that is a function is made when it is given.
-Values = Mapping[str, Any]
-# Where a value is given, the word by which messages name it there, and how it is given.
-Places = Mapping[str, tuple[str, Place]]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One bad input: what is given, to what, and what comes of it.
-
-    `error` is raised, or, where it is None, nothing is, and `happens` says what comes instead.
-    `before` makes the world that the case is about, `after` takes out of it what was in the way.
-    """
-
-    group: str
-    given: str
-    call: Call
-    error: type[Exception] | None = InputError
-    to: str = ""
-    subject: str = ""  # the word by which the message names what was given
-    happens: str = ""
-    varies: str = ""  # a pattern of what is left out of the page, as machines differ in it
-    before: Call | None = None
-    after: Call | None = None
-    lasting: bool = False  # the store can't be used afterwards either
-
-    @property
-    def id(self) -> str:
-        words = f"{self.group} {self.given} {self.to}".lower()
-        return re.sub(r"[^a-z0-9\u00b2=]+", "-", words).strip("-")
-
-
-@dataclass(frozen=True)
-class Played:
-    """What came of a case: what was raised, what was said, the store before and after."""
-
-    raised: Exception | None
-    says: str
-    before: Any
-    after: Any
-    works: bool
-
-
-class Ground:
-    """A folder with a store of three messages, which is opened when it is first asked for."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder = folder
-        self.path = folder / "memory.db"
-        self.path.write_bytes(_filled_store())
-        self.stack = stack
-        self.held: list[Any] = []
-        self.opened: Memory | None = None
-
-    # Both are of no type, as what is given to them is often of a wrong one.
-    @property
-    def memory(self) -> Any:
-        if self.opened is None:
-            self.opened = self.open(self.path)
-        return self.opened
-
-    @property
-    def ana(self) -> Any:
-        return self.memory.user("ana")
-
-    def open(self, target: Any, embedder: Any = None, settings: Any = None) -> Any:
-        opened = Memory(
-            target, embedder=embedder or FakeEmbedder(), settings=settings or Settings()
-        )
-        return self.stack.enter_context(opened)
-
-    def content(self) -> Any:
-        """All that the store holds, by its tables and, where it is open, by its own export."""
-        rows = _rows(self.path)
-        if self.opened is None:
-            return rows, {re.sub("-(wal|shm)$", "", path.name) for path in self.folder.iterdir()}
-        stats = self.opened.operator.stats()
-        handles = [ScopedMemory(self.opened._core, each.scope) for each in stats.scopes]
-        return rows, replace(stats, bytes_on_disk=0), [list(export_lines(one)) for one in handles]
-
-    def works(self) -> bool:
-        """Whether it still remembers, and recalls what was there before and what has come."""
-        receipt = self.ana.remember("The plumber comes on Monday.")
-        asked = {"tea": "I like tea", "the plumber": "The plumber comes on Monday."}
-        return receipt.state == "indexed" and all(
-            self.ana.recall(what, limit=1)[0].memory.text == text for what, text in asked.items()
-        )
-
-
-@cache
-def _filled_store() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "memory.db"
-        with Memory(path, embedder=FakeEmbedder(), settings=Settings()) as memory:
-            ana = memory.user("ana")
-            ana.remember({"id": "m1", "content": "I like tea"}, session="s1")
-            ana.remember({"id": "m1", "content": "I like coffee"}, session="s2")
-            ana.remember({"id": "m2", "content": "The cat is called Minka"})
-        return path.read_bytes()
-
-
-def _rows(path: Path) -> Any:
-    if not path.is_file():
-        return "no file"
-    try:
-        with closing(sqlite3.connect(path, timeout=0)) as connection:
-            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = sorted(name for (name,) in names)
-            return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
-    except sqlite3.OperationalError:
-        return "locked"
-    except sqlite3.DatabaseError:
-        return path.read_bytes()
-
-
-def play(case: Case, *, look: bool = True) -> Played:
-    """Play a case in a folder of its own; without `look` only what is raised and said is found out."""
-    with new_folder() as folder, ExitStack() as stack:
-        ground = Ground(folder, stack)
-        if case.before is not None:
-            case.before(ground)
-        elif look:
-            assert ground.memory is not None  # open before, so that it is the same one afterwards
-        before = ground.content() if look else None
-        raised, said = None, None
-        try:
-            said = case.call(ground)
-        except Exception as error:
-            raised = error
-        after = ground.content() if look else None
-        if case.after is not None:
-            case.after(ground)
-        says = str(said or "") if raised is None else str(raised)
-        for prefix in (f"{folder}{os.sep}", f"{folder.as_posix()}/"):
-            says = says.replace(f"sqlite:///{prefix}", "").replace(prefix, "")
-        return Played(raised, says, before, after, not look or case.lasting or ground.works())
-
-
-def _each(group: str, calls: Mapping[str, Call], error: Any = InputError, **more: Any) -> Cases:
-    for given, call in calls.items():
-        yield Case(group, given, call, error, **more)
-
-
-def _every(
-    group: str, values: Values, places: Places, error: Any = InputError, **more: Any
-) -> Cases:
-    """Every value, given to every place."""
-    for given, value in values.items():
-        for to, (subject, place) in places.items():
-            yield Case(group, given, partial(_give, place, value), error, to, subject, **more)
-
-
-def _give(place: Place, value: Any, ground: Ground) -> Any:
-    return place(ground, value() if callable(value) else value)
-
+from tests.bad_ground import (
+    BAD_TEXT,
+    NOT_TEXT,
+    Call,
+    Case,
+    Cases,
+    Ground,
+    Place,
+    Places,
+    Values,
+    digits,
+    each,
+    every,
+    fifty_mb,
+    play,
+    ten_kb,
+)
+from tests.bad_layers import layer_cases
+from tests.fakes import FakeEmbedder
 
 # --- text and messages ----------------------------------------------------------------------------
-
-
-def _fifty_mb() -> str:
-    return "x" * 50_000_000
-
-
-def _ten_kb() -> str:
-    return "x" * 10_240
-
-
-def _digits() -> Any:
-    return 10**5000
-
-
-BAD_TEXT: Values = {
-    "empty text": "",
-    "white space": " \t\n\u2003",
-    "a NUL character": "a\x00b",
-    "half a surrogate pair": "a\ud800b",
-    "50 MB of text": _fifty_mb,
-}
-NOT_TEXT: Values = {"a number": 5, "`True`": True, "bytes": b"ana", "a list": ["ana"]}
 
 
 def _remember(ground: Ground, value: Any) -> Any:
@@ -258,18 +93,18 @@ def _text_cases() -> Cases:
             lambda g, v: _remember(g, {"content": [{"type": "text", "text": v}]}),
         ),
     }
-    yield from _every("text", BAD_TEXT, places)
-    yield from _each(
+    yield from every("text", BAD_TEXT, places)
+    yield from each(
         "text",
         {
             "an empty text, the first that a new store is given": lambda g: _remember(g, ""),
         },
-        before=_new_store,
+        before=new_store,
         lasting=True,
     )
 
 
-def _new_store(ground: Ground) -> None:
+def new_store(ground: Ground) -> None:
     ground.path.unlink()
     ground.open(ground.path).close()
     assert ground.memory is not None
@@ -296,7 +131,7 @@ def _message_cases() -> Cases:
         "a set": {"I like figs", "I like plums"},
         "an object": object(),
     }
-    yield from _every(group, wrong, {"": ("", _remember)})
+    yield from every(group, wrong, {"": ("", _remember)})
     listed: Values = {
         "`None` in a list": ["I like plums", None],
         "a number in a list": ["I like plums", 5],
@@ -315,29 +150,29 @@ def _message_cases() -> Cases:
         "an image of bytes": {"content": [{"type": "image", "image": b"png"}]},
         "an unknown field": {"content": "I like figs", "colour": "red"},
         "a hundred unknown fields": {f"field{number:03}": 1 for number in range(100)},
-        "a field of 50 MB": lambda: {_fifty_mb(): 1},
+        "a field of 50 MB": lambda: {fifty_mb(): 1},
         "a number for a field": {5: 1},
-        "a number of 5,000 digits for a field": lambda: {_digits(): 1},
+        "a number of 5,000 digits for a field": lambda: {digits(): 1},
     }
-    yield from _every(group, listed, {"": ("", _remember)})
-    yield from _each(group, {"a generator that breaks off": _generator}, ConnectionError)
+    yield from every(group, listed, {"": ("", _remember)})
+    yield from each(group, {"a generator that breaks off": _generator}, ConnectionError)
     roles: Values = {
         "a role that nobody knows": "robot",
         "`None` for a role": None,
         "a list for a role": ["user"],
         "an array for a role": np.array([1, 2]),
-        "a role of 50 MB": _fifty_mb,
-        "a role of 5,000 digits": _digits,
+        "a role of 50 MB": fifty_mb,
+        "a role of 5,000 digits": digits,
     }
-    yield from _every(group, roles, {"": ("", _field("role"))}, varies="(?<=function, not ).*")
+    yield from every(group, roles, {"": ("", _field("role"))}, varies="(?<=function, not ).*")
     records: Values = {
         "a `Message` whose content is a number": {"content": 5},
         "a `Message` whose extra is `None`": {"extra": None},
         "a `Message` whose parts are text": {"extra": {"parts": "figs"}},
     }
-    yield from _every(group, records, {"": ("", _as_record)})
+    yield from every(group, records, {"": ("", _as_record)})
     yield from _conflicts(group)
-    yield from _each(group, {"an empty list": _nothing}, None, happens="the receipt is `unchanged`")
+    yield from each(group, {"an empty list": _nothing}, None, happens="the receipt is `unchanged`")
 
 
 def _generator(ground: Ground) -> Any:
@@ -354,8 +189,8 @@ def _conflicts(group: str) -> Cases:
         "an id in use for another content": {"id": "m1", "session": "s1", "content": "I like figs"},
         "an id for two contents": [{"id": "m9", "content": word} for word in ("figs", "nuts")],
     }
-    yield from _every(group, twice, {"": ("", _remember)}, IdConflict)
-    yield from _every(
+    yield from every(group, twice, {"": ("", _remember)}, IdConflict)
+    yield from every(
         group,
         {"an id of 512 characters for two contents": {"id": long, "content": "nuts"}},
         {"": ("", _remember)},
@@ -388,9 +223,9 @@ OPTIONAL: Places = {
 
 
 def _name_cases() -> Cases:
-    names = {**NOT_TEXT, **BAD_TEXT, "10 kB of text": _ten_kb}
-    yield from _every("ids and names", names, {**REQUIRED, **OPTIONAL})
-    yield from _every("ids and names", {"`None`": None}, REQUIRED)
+    names = {**NOT_TEXT, **BAD_TEXT, "10 kB of text": ten_kb}
+    yield from every("ids and names", names, {**REQUIRED, **OPTIONAL})
+    yield from every("ids and names", {"`None`": None}, REQUIRED)
 
 
 # --- times ----------------------------------------------------------------------------------------
@@ -403,9 +238,9 @@ BAD_TIMES: Values = {
     "text that is no time": "yesterday",
     "empty text": "",
     "half a surrogate pair": "2023-05-08\ud80013:56:00Z",
-    "50 MB of text": _fifty_mb,
+    "50 MB of text": fifty_mb,
     "milliseconds since 1970": 1_683_547_200_000,
-    "a number of 5,000 digits": _digits,
+    "a number of 5,000 digits": digits,
     "infinity (`1e400`)": float("1e400"),
     "not a number": float("nan"),
     "`True`": True,
@@ -432,9 +267,9 @@ def _time_cases() -> Cases:
         "`at`": ("said_at", _field("at")),
         "`expires_at`": ("expires_at", _field("expires_at")),
     }
-    yield from _every("times of messages", {**BAD_TIMES, **FAR_TIMES}, stored)
+    yield from every("times of messages", {**BAD_TIMES, **FAR_TIMES}, stored)
     asked: Places = {f"`{name}`": (name, _asking(name)) for name in ("at", "since", "until")}
-    yield from _every("times of questions", BAD_TIMES, asked)
+    yield from every("times of questions", BAD_TIMES, asked)
 
 
 # --- metadata and tags ----------------------------------------------------------------------------
@@ -468,7 +303,7 @@ NOT_JSON: Values = {
     "a NumPy number": lambda: {"x": np.int64(5)},
     "not a number": lambda: {"x": float("nan")},
     "infinity": lambda: {"x": [float("inf")]},
-    "a number of 5,000 digits": lambda: {"x": _digits()},
+    "a number of 5,000 digits": lambda: {"x": digits()},
 }
 BAD_JSON: Values = {
     "half a surrogate pair": lambda: {"x": "a\ud800b"},
@@ -494,7 +329,7 @@ BAD_TAGS: Values = {
     "a NUL character in a list": ["a\x00b"],
     "half a surrogate pair in a list": ["a\ud800b"],
     "a tag of 201 characters": ["x" * 201],
-    "a tag of 50 MB": lambda: [_fifty_mb()],
+    "a tag of 50 MB": lambda: [fifty_mb()],
     "65 tags": [str(number) for number in range(65)],
     "one tag for ever": lambda: itertools.repeat("home"),
 }
@@ -508,11 +343,11 @@ def _label_cases() -> Cases:
     calls = "what the message carries"
     carried: Places = {"`tool_calls`": (calls, lambda g, v: _field("tool_calls")(g, [v]))}
     anywhere = {**mappings, **carried}
-    yield from _every("metadata", NOT_JSON, anywhere, varies="(?<=can't hold )[^;]*")
-    yield from _every("metadata", BAD_JSON, anywhere)
-    yield from _every("metadata", NOT_A_MAPPING, mappings)
+    yield from every("metadata", NOT_JSON, anywhere, varies="(?<=can't hold )[^;]*")
+    yield from every("metadata", BAD_JSON, anywhere)
+    yield from every("metadata", NOT_A_MAPPING, mappings)
     tags: Places = {"`tags`": ("", _field("tags")), "`recall(tags=)`": ("", _asking("tags"))}
-    yield from _every("tags", BAD_TAGS, tags)
+    yield from every("tags", BAD_TAGS, tags)
 
 
 # --- questions ------------------------------------------------------------------------------------
@@ -524,7 +359,7 @@ BAD_COUNTS: Values = {
     "`True`": True,
     "text": "5",
     "infinity": float("inf"),
-    "a number of 5,000 digits": _digits,
+    "a number of 5,000 digits": digits,
 }
 BAD_DIVERSITY: Values = {
     "-0.1": -0.1,
@@ -533,7 +368,7 @@ BAD_DIVERSITY: Values = {
     "`None`": None,
     "`True`": True,
     "text": "much",
-    "a number of 5,000 digits": _digits,
+    "a number of 5,000 digits": digits,
 }
 BAD_KINDS: Values = {
     "an unknown kind": ["dreams"],
@@ -543,7 +378,7 @@ BAD_KINDS: Values = {
     "a mapping": {"episodic": 1},
     "a list in a list": [["episodic"]],
     "an array in a list": [np.array([1, 2])],
-    "a kind of 50 MB": lambda: [_fifty_mb()],
+    "a kind of 50 MB": lambda: [fifty_mb()],
     "numbers for ever": itertools.count,
 }
 
@@ -551,13 +386,13 @@ BAD_KINDS: Values = {
 def _question_cases() -> Cases:
     group = "questions"
     question: Places = {"`recall()`": ("the question", lambda g, v: g.ana.recall(v))}
-    yield from _every(group, {"`None`": None, **NOT_TEXT, **BAD_TEXT}, question)
+    yield from every(group, {"`None`": None, **NOT_TEXT, **BAD_TEXT}, question)
     limit: Places = {"`limit`": ("limit", _asking("limit"))}
     budget: Places = {"`budget`": ("budget", _asking("budget"))}
-    yield from _every(group, {**BAD_COUNTS, "`None`": None, "10,001": 10_001}, limit)
-    yield from _every(group, {**BAD_COUNTS, "10,000,001": 10_000_001}, budget)
-    yield from _every(group, BAD_DIVERSITY, {"`diversity`": ("", _asking("diversity"))})
-    yield from _every(group, BAD_KINDS, {"`kinds`": ("", _asking("kinds"))})
+    yield from every(group, {**BAD_COUNTS, "`None`": None, "10,001": 10_001}, limit)
+    yield from every(group, {**BAD_COUNTS, "10,000,001": 10_000_001}, budget)
+    yield from every(group, BAD_DIVERSITY, {"`diversity`": ("", _asking("diversity"))})
+    yield from every(group, BAD_KINDS, {"`kinds`": ("", _asking("kinds"))})
 
 
 # --- facts ----------------------------------------------------------------------------------------
@@ -574,12 +409,12 @@ def _of_fact(name: str) -> Place:
 def _fact_cases() -> Cases:
     group = "facts"
     words = {**BAD_TEXT, **NOT_TEXT, "2,001 characters": "x" * 2_001}
-    yield from _every(group, words, {"": ("", _of_fact("text"))})
+    yield from every(group, words, {"": ("", _of_fact("text"))})
     shares: Places = {
         "`confidence`": ("confidence", _of_fact("confidence")),
         "`importance`": ("importance", _of_fact("importance")),
     }
-    yield from _every(group, {**BAD_DIVERSITY, "`None`": None}, shares)
+    yield from every(group, {**BAD_DIVERSITY, "`None`": None}, shares)
     later, sooner = "2024-01-01T00:00:00Z", "2023-01-01T00:00:00Z"
     calls = {
         "the end before the beginning": _fact(valid_from=later, valid_to=sooner),
@@ -594,7 +429,7 @@ def _fact_cases() -> Cases:
         "1,001 messages": _fact(message_ids=[f"m{n}" for n in range(1_001)]),
         "a session, and no messages": _fact(session="s1"),
     }
-    yield from _each(group, calls)
+    yield from each(group, calls)
     yield Case(
         group,
         "a message's id that several sessions use",
@@ -603,7 +438,7 @@ def _fact_cases() -> Cases:
     )
     bounds = {**BAD_COUNTS, "1,001": 1_001}
     profile: Places = {"`profile()`": ("", lambda g, v: g.ana.facts.profile(v))}
-    yield from _every(group, bounds, profile)
+    yield from every(group, bounds, profile)
 
 
 # --- memories' ids --------------------------------------------------------------------------------
@@ -617,9 +452,9 @@ BAD_IDS: Values = {
     "half a surrogate pair": "a\ud800b",
 }
 LONG_IDS: Values = {
-    "10 kB of text": _ten_kb,
-    "50 MB of text": _fifty_mb,
-    "a number of 5,000 digits": _digits,
+    "10 kB of text": ten_kb,
+    "50 MB of text": fifty_mb,
+    "a number of 5,000 digits": digits,
 }
 BY_ID: Places = {
     "`history()`": ("", lambda g, v: g.ana.history(v)),
@@ -644,31 +479,31 @@ def _absent(ground: Ground) -> None:
 
 def _id_cases() -> Cases:
     group, id_word = "memories' ids", "^.*(?= is not a memory id)"
-    yield from _every(group, BAD_IDS, BY_ID, varies=id_word)
+    yield from every(group, BAD_IDS, BY_ID, varies=id_word)
     one: Places = {to: place for to, place in BY_ID.items() if to != "`forget()`"}
-    yield from _every(group, {"`None`": None}, one, varies=id_word)
-    yield from _every(group, LONG_IDS, BY_ID, varies=id_word)
+    yield from every(group, {"`None`": None}, one, varies=id_word)
+    yield from every(group, LONG_IDS, BY_ID, varies=id_word)
     get: Places = {"`get()`": ("", _get)}
     values = {**BAD_IDS, **LONG_IDS, "`None`": None}
-    yield from _every(group, values, get, None, happens="answers `None`")
+    yield from every(group, values, get, None, happens="answers `None`")
     none = "answers `None`, an empty history, `False`, or an `Erasure` that is `absent`"
-    yield from _each(group, {"an id of nothing that is there": _absent}, None, happens=none)
+    yield from each(group, {"an id of nothing that is there": _absent}, None, happens=none)
     wrong: Mapping[str, Call] = {
         "no id": lambda g: g.ana.forget(),
         "two ids": lambda g: g.ana.forget(NOBODYS, message_id="m1"),
         "a memory's id and a session": lambda g: g.ana.forget(NOBODYS, session="s1"),
     }
-    yield from _each(group, wrong, to="`forget()`")
+    yield from each(group, wrong, to="`forget()`")
     two: Mapping[str, Call] = {
         "a message id of two sessions": lambda g: g.ana.forget(message_id="m1")
     }
-    yield from _each(group, two, AmbiguousMessage, to="`forget()`")
+    yield from each(group, two, AmbiguousMessage, to="`forget()`")
     long: Mapping[str, Call] = {
         "a message id of 512 characters, of two sessions": lambda g: g.ana.forget(
             message_id="x" * 512
         )
     }
-    yield from _each(
+    yield from each(
         group,
         long,
         AmbiguousMessage,
@@ -716,10 +551,10 @@ def _memory(**fields: Any) -> Call:
 
 def _file_cases() -> Cases:
     group = "import files"
-    yield from _each(
+    yield from each(
         group, {"no such file": _path(lambda f: f / "file.jsonl")}, varies="(?<=jsonl: ).*"
     )
-    yield from _each(group, {"a folder": _path(lambda f: f)}, varies="(?<=read ).*")
+    yield from each(group, {"a folder": _path(lambda f: f)}, varies="(?<=read ).*")
     broken: Mapping[str, Call] = {
         "bytes that aren't UTF-8": _import(b"\xff\xfe\x00"),
         "a gzip file that is cut off": _import(gzip.compress(_line() * 50, mtime=0)[:-20]),
@@ -729,7 +564,7 @@ def _file_cases() -> Cases:
         "a line that is cut off": _import(_line()[:-5]),
         "lists 100,000 deep": _import(b"[" * 100_000),
     }
-    yield from _each(group, broken, varies="(?<=cut off: ).*")
+    yield from each(group, broken, varies="(?<=cut off: ).*")
     wrong: Mapping[str, Call] = {
         "a line that is a number": _import(b"5"),
         "another format than `locomo`": _import(_line(), "locomo"),
@@ -738,7 +573,7 @@ def _file_cases() -> Cases:
         "a file of a newer Mnemic": _import(b'{"type": "mnemic", "version": 2}'),
         "a message of nobody": _import(_line(), user=None),
         "a user that is a number": _import(_line(user=5), user=None),
-        "a user of 10 kB": _import(_line(user=_ten_kb()), user=None),
+        "a user of 10 kB": _import(_line(user=ten_kb()), user=None),
         "an unknown role": _second(role="robot"),
         "a time in milliseconds": _second(said_at=1_683_547_200_000),
         "a time of `1e400`": _import(b'{"content": "figs", "said_at": 1e400}'),
@@ -752,11 +587,9 @@ def _file_cases() -> Cases:
         "a memory with a confidence of 2": _memory(confidence=2),
         "a memory valid from the year 1": _memory(valid_from="0001-01-01T00:00:00Z"),
     }
-    yield from _each(group, wrong)
-    yield from _each(
-        group, {"an id for two contents": _second(id="m8", content="nuts")}, IdConflict
-    )
-    yield from _each(group, {"an empty file": _import(b"")}, None, happens="nothing is imported")
+    yield from each(group, wrong)
+    yield from each(group, {"an id for two contents": _second(id="m8", content="nuts")}, IdConflict)
+    yield from each(group, {"an empty file": _import(b"")}, None, happens="nothing is imported")
     yield from _odd_files(group)
 
 
@@ -766,12 +599,12 @@ def _odd_files(group: str) -> Cases:
         "a NUL in the path": _path(lambda f: f / "a\x00b"),
         "a number of 5,000 digits": _import(digits),
         "a list for a format": _import(_line(), ["jsonl"]),
-        "a format of 10 kB": _import(_line(), _ten_kb()),
-        "a type of 10 kB": _second(type=_ten_kb()),
+        "a format of 10 kB": _import(_line(), ten_kb()),
+        "a type of 10 kB": _second(type=ten_kb()),
         "an unknown type of line": _second(type="memo"),
         "an unknown status": _memory(status="gone"),
     }
-    yield from _each(group, odd)
+    yield from each(group, odd)
 
 
 # --- vectors and the model ------------------------------------------------------------------------
@@ -820,7 +653,7 @@ BAD_VECTORS: Mapping[str, Giving] = {
 # An embedder's error may repeat the text that it was given, and any length of it.
 TALKATIVE: Mapping[str, Giving] = {
     "a list of strings": list,
-    "an error of 50 MB": lambda texts: _raising(RuntimeError(_fifty_mb()))(texts),
+    "an error of 50 MB": lambda texts: _raising(RuntimeError(fifty_mb()))(texts),
 }
 
 
@@ -838,9 +671,9 @@ def _keep(embedder: Any, ground: Ground, file: str = "memory.db") -> str:
 
 def _vector_cases() -> Cases:
     kept = {given: partial(_keep, _Embedder(give)) for given, give in BAD_VECTORS.items()}
-    yield from _each("vectors", kept, None, happens=KEPT, varies="(?<=ValueError: ).*")
+    yield from each("vectors", kept, None, happens=KEPT, varies="(?<=ValueError: ).*")
     long = {given: partial(_keep, _Embedder(give)) for given, give in TALKATIVE.items()}
-    yield from _each("vectors", long, None, happens=KEPT)
+    yield from each("vectors", long, None, happens=KEPT)
     undone = _full(1.0, 31), _raising(RuntimeError("the model is gone"))
     for give, error in zip(undone, (BadVector, EmbedderUnavailable), strict=True):
         embedder = _Embedder(give)
@@ -857,8 +690,8 @@ def _vector_cases() -> Cases:
         "another embedder than the store's": partial(_fill, FakeEmbedder("other")),
         "its name, with other dimensions": partial(_fill, FakeEmbedder("fake", 64)),
     }
-    yield from _each("vectors", others, EmbedderMismatch)
-    yield from _each(
+    yield from each("vectors", others, EmbedderMismatch)
+    yield from each(
         "vectors",
         {
             "dimensions of `None`, in a new store": partial(
@@ -909,7 +742,7 @@ def _model_cases() -> Cases:
     others = '{"name": "other", "sha256": {}}'
     calls["the manifest isn't JSON"] = _model(WEIGHTS[2], lambda file: file.write_text("{"))
     calls["another model's manifest"] = _model(WEIGHTS[2], lambda file: file.write_text(others))
-    yield from _each("the model", calls, None, happens=KEPT, varies=r"(?<=\().*?(?=\)\. )")
+    yield from each("the model", calls, None, happens=KEPT, varies=r"(?<=\().*?(?=\)\. )")
 
 
 # --- the database ---------------------------------------------------------------------------------
@@ -1175,7 +1008,7 @@ ODD_PATHS: Values = {
     "a number": 5,
     "bytes": b"copy.db",
     "half a surrogate pair": "a\ud800b",
-    "10 kB of text": _ten_kb,
+    "10 kB of text": ten_kb,
 }
 
 
@@ -1192,23 +1025,23 @@ def _backup_cases() -> Cases:
         return folder / "notes.txt"
 
     there: dict[str, Call] = {"the store itself": _backup(own), "a folder": _backup(lambda f: f)}
-    yield from _each(group, there, to="`backup()`", varies="^.*(?= is a folder)")
+    yield from each(group, there, to="`backup()`", varies="^.*(?= is a folder)")
     found = {"a file that is there": _backup(notes), "no backup": _backup(notes, replace=True)}
-    yield from _each(group, found, to="`backup()`", before=_text_file)
+    yield from each(group, found, to="`backup()`", before=_text_file)
     url = "postgresql://localhost/life"
     restoring: Mapping[str, Call] = {
         "no such file": _restore(notes, new),
         "a target that is there": _restore(own, own),
         "a target that is no file": _restore(own, lambda _: url),
     }
-    yield from _each(group, restoring, to="`restore()`")
+    yield from each(group, restoring, to="`restore()`")
     text = {"a text file": _restore(notes, new)}
-    yield from _each(group, text, StoreUnreadable, to="`restore()`", before=_text_file)
+    yield from each(group, text, StoreUnreadable, to="`restore()`", before=_text_file)
     odd: Places = {
         "`backup()`": ("", lambda g, v: g.memory.operator.backup(v)),
         "`restore()` to": ("", lambda g, v: Memory.restore(g.path, v)),
     }
-    yield from _every(group, ODD_PATHS, odd)
+    yield from every(group, ODD_PATHS, odd)
 
 
 # --- settings and targets -------------------------------------------------------------------------
@@ -1284,32 +1117,32 @@ ODD_SIZES: Values = {f"`{size!r}`": size for size in (0, -1, 1.5, True, "1024", 
 def _settings_cases() -> Cases:
     group = "settings and targets"
     target: Places = {"`Memory()`": ("", _opening)}
-    yield from _every(group, BAD_TARGETS, target)
-    yield from _every(group, ODD_TARGETS, target)
+    yield from every(group, BAD_TARGETS, target)
+    yield from every(group, ODD_TARGETS, target)
     wrong: Places = {
         "`Memory(settings=)`": ("", lambda g, v: g.open(g.folder / "new.db", settings=v)),
         "`Memory(embedder=)`": ("", lambda g, v: _fill(v, g, "new.db")),
     }
-    yield from _every(group, {"a number": 5}, wrong)
+    yield from every(group, {"a number": 5}, wrong)
     resident: Places = {"`MNEMIC_RESIDENT_MB`": ("", _environment("MNEMIC_RESIDENT_MB"))}
-    yield from _every(group, BAD_SIZES, resident)
-    yield from _every(group, ODD_SIZES, {"`resident_mb`": ("", _setting("resident_mb"))})
+    yield from every(group, BAD_SIZES, resident)
+    yield from every(group, ODD_SIZES, {"`resident_mb`": ("", _setting("resident_mb"))})
     named = {f"`{name}`": (name, _environment(name)) for name in ("MNEMIC_DB", "MNEMIC_USER")}
     url: Places = {
         "`MNEMIC_EMBEDDER_URL`": ("MNEMIC_EMBEDDER_URL", _environment("MNEMIC_EMBEDDER_URL"))
     }
-    yield from _every(group, {"white space": " \t"}, {**named, **url})
+    yield from every(group, {"white space": " \t"}, {**named, **url})
     fields = {f"`{name}`": (name, _setting(name)) for name in ("db", "user", "embedder_url")}
-    yield from _every(group, {"a number": 5}, fields)
+    yield from every(group, {"a number": 5}, fields)
     remote: Mapping[str, Call] = {
         "another kind of URL": _remote("ftp://localhost"),
         "a URL without a model": _remote("http://localhost", None),
     }
-    yield from _each(group, remote, to="`embedder_url`")
+    yield from each(group, remote, to="`embedder_url`")
     alone = {"a URL, without what asks it": _without_httpx}
-    yield from _each(group, alone, MissingExtra, to="`embedder_url`")
+    yield from each(group, alone, MissingExtra, to="`embedder_url`")
     nobody = {"a URL where nobody answers, in a new store": _remote("http://127.0.0.1:9")}
-    yield from _each(
+    yield from each(
         group, nobody, EmbedderUnavailable, to="`embedder_url`", varies="(?<=fails: ).*"
     )
 
@@ -1331,6 +1164,7 @@ CASES: tuple[Case, ...] = (
     *_database_cases(),
     *_backup_cases(),
     *_settings_cases(),
+    *layer_cases(),
 )
 
 

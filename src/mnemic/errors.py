@@ -4,6 +4,7 @@
     ├── InputError            the caller's input can't be taken; nothing was changed (also a ValueError)
     │   ├── IdConflict        a message id is in use in this session for another content
     │   ├── AmbiguousMessage  a message id names messages in several sessions
+    │   ├── BudgetTooSmall    what must stay has more tokens than the budget; `needed` says how many
     │   └── VersionConflict   an instruction has another version by now than the one expected
     ├── StoreError            the database can't do what was asked
     │   ├── StoreBusy         another writer held the lock for too long; a retry helps

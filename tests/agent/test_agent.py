@@ -387,7 +387,7 @@ def test_several_speakers_are_told_apart() -> None:
         ({"max_tokens": "5"}, "max_tokens"),
         ({"tools": 3}, "tools are"),
         ({"tools": ["remember", "delete"]}, "'delete'"),
-        ({"tools": [["remember"]]}, "tools are some of"),
+        ({"tools": [["remember"]]}, "tools must be some of"),
         ({"timeout_s": -1}, "time-out"),
         ({"timeout": 3}, "unknown argument timeout"),
         ({"base_url": "ftp://x"}, "http"),

@@ -25,7 +25,8 @@ from mnemic.inputs import MAX_JSON
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.settings import Settings
 from mnemic.transfer.exporting import export_lines
-from tests.bad_input import CASES, Case, play
+from tests.bad_ground import Case, play
+from tests.bad_input import CASES
 from tests.fakes import FakeEmbedder, environment, new_folder, new_memory, open_memory
 
 # What to do next, or what is taken.
@@ -36,6 +37,7 @@ ADVICE = re.compile(
 CODES = {
     "AmbiguousMessage": "ambiguous_message",
     "BadVector": "bad_vector",
+    "BudgetTooSmall": "budget_too_small",
     "EmbedderError": "embedder",
     "EmbedderMismatch": "embedder_mismatch",
     "EmbedderUnavailable": "embedder_unavailable",
@@ -43,6 +45,9 @@ CODES = {
     "InputError": "input",
     "MissingExtra": "missing_extra",
     "MnemicError": "mnemic",
+    "ModelError": "model",
+    "ModelRefused": "model_refused",
+    "ModelUnavailable": "model_unavailable",
     "StoreBusy": "store_busy",
     "StoreClosed": "store_closed",
     "StoreError": "store",
@@ -51,6 +56,7 @@ CODES = {
     "StoreReadOnly": "store_read_only",
     "StoreTooNew": "store_too_new",
     "StoreUnreadable": "store_unreadable",
+    "VersionConflict": "version_conflict",
 }
 
 

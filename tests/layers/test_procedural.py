@@ -368,7 +368,10 @@ def test_what_a_file_says_before_its_first_heading_is_kept() -> None:
         ("## a\nx\n\n##\ny", "line 4: an instruction's name must not be empty"),
         ("## a\nx\n## b\n\n## c\nz", "line 3: the instruction is empty"),
         ("## a\nx\n## b\ny\n##  a \nz", "line 5: 'a' is a heading in line 1 already"),
-        ("## a\nmode: sometimes\nx", "line 2: mode is 'always' or 'relevant', not 'sometimes'"),
+        (
+            "## a\nmode: sometimes\nx",
+            "line 2: mode must be 'always' or 'relevant', not 'sometimes'",
+        ),
         ("## a\nreason:\nx", "line 2: reason says why"),
         ("## a\nx\n## b\nnul \x00 here", "line 3: the instruction holds a NUL character"),
         (f"## a\n{'x' * 20_001}", "line 1: the instruction has 20,001 characters"),

@@ -148,5 +148,5 @@ def _tools(given: Any) -> tuple[ToolName, ...]:
     chosen = list(named)
     unknown = [name for name in chosen if name not in TOOLS]
     if unknown:
-        raise InputError(f"tools are some of {', '.join(TOOLS)}, not {shown(unknown[0])}")
+        raise InputError(f"tools must be some of {', '.join(TOOLS)}, not {shown(unknown[0])}")
     return tuple(name for name in TOOLS if name in chosen)

@@ -104,7 +104,7 @@ def _read(message: Any, session: str | None) -> Message:
     """What the user says: a text, or a message of the user's as `remember` takes it."""
     if not isinstance(message, str | Mapping | Message):
         raise InputError(
-            f'a message is what the user says: a text, or {{"content": "..."}}, not {kind_of(message)}'
+            f'a message must be what the user says, a text or {{"content": "..."}}, not {kind_of(message)}'
         )
     [(asked, _)] = read_input(message, session, datetime.now(UTC))
     if asked.role != "user":

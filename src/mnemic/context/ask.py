@@ -38,7 +38,9 @@ def read_wanted(query: Any, scope: Scope, given: Mapping[str, Any]) -> Wanted:
     if not query.strip():
         raise InputError("the query is empty or blank; it is what the user says now")
     if not isinstance(given["prompt"], str):
-        raise InputError(f"prompt is the system prompt, a string, not {kind_of(given['prompt'])}")
+        raise InputError(
+            f"prompt must be a text, the system prompt, not {kind_of(given['prompt'])}"
+        )
     session, agent = given["session"], given["agent"]
     counter: str | Callable[[str], int] | ChatCounter = given["counter"]
     agents = [] if agent is None else [Scope(scope.tenant, "agent", read_name(agent, "agent"))]

@@ -296,7 +296,9 @@ class Procedures:
     def _versions(self, writing: Writing, name: str) -> list[Procedure]:
         versions = writing.versions(name)
         if not versions:
-            raise InputError(f"{self._scope} has no instruction {shown(name)}")
+            raise InputError(
+                f"{self._scope} has no instruction {shown(name)}; `iter_procedures` lists what there is"
+            )
         return versions
 
     def _head(self, writing: Writing, name: str) -> Procedure:

@@ -50,7 +50,7 @@ def check_size(text: str) -> str:
 def read_mode(mode: Any) -> ProcedureMode:
     """Check when an instruction is shown."""
     if not isinstance(mode, str) or mode not in get_args(ProcedureMode):
-        raise InputError(f"mode is 'always' or 'relevant', not {shown(mode)}")
+        raise InputError(f"mode must be 'always' or 'relevant', not {shown(mode)}")
     read: ProcedureMode = "always" if mode == "always" else "relevant"
     return read
 

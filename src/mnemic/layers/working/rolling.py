@@ -108,7 +108,9 @@ class Roller:
             # Chosen sentences only stood in for a model: it gets the messages that they are of.
             start = None if known is None or known.made_by == EXTRACT or _is_old(known) else known
             new = self._standing_for(start, last, teller.name)
-            text = teller.tell("" if start is None else start.text, lambda: self._since(start, last))
+            text = teller.tell(
+                "" if start is None else start.text, lambda: self._since(start, last)
+            )
             if text is not None:
                 return replace(new, text=text)
         start = None if known is None or _is_old(known) else known
