@@ -187,6 +187,7 @@ class AsyncScopedMemory(Handle[ScopedMemory]):
     forget = awaited(ScopedMemory.forget)
     forget_session = awaited(ScopedMemory.forget_session)
     forget_everything = awaited(ScopedMemory.forget_everything)
+    sessions = awaited(ScopedMemory.sessions)
     set_timezone = awaited(ScopedMemory.set_timezone)
     timezone = awaited(ScopedMemory.timezone)
 

@@ -37,9 +37,10 @@ from mnemic.records import (
     Restored,
     Scope,
     ScopeKind,
+    Session,
     StoreStats,
 )
-from mnemic.retrieval.ask import read_question
+from mnemic.retrieval.ask import MAX_LIMIT, read_question, read_whole
 from mnemic.settings import Settings, default_db, from_environment, read_settings
 from mnemic.stores import erasing
 from mnemic.stores.erasing import Erased
@@ -302,6 +303,10 @@ class ScopedMemory:
         """Erase all that this scope holds, its name in the store too."""
         store, scope = self._core.store, self.scope
         return self._scrubbed(lambda: store.erase_everything(scope))
+
+    def sessions(self, limit: int = 100) -> list[Session]:
+        """List this scope's conversations, the one last spoken in first; what has none has the name ""."""
+        return self._core.session_rows.sessions(self.scope, read_whole(limit, "limit", MAX_LIMIT))
 
     def set_timezone(self, name: str | None) -> None:
         """Say in which time zone "yesterday" and a date are meant here: an IANA name, None for UTC."""

@@ -27,7 +27,16 @@ import typer
 from typer.testing import CliRunner
 
 from mnemic.memory import Memory
-from mnemic.surfaces.cli import asking, chat, demo, facts, keeping, moving, procedures  # noqa: F401
+from mnemic.surfaces.cli import (  # noqa: F401
+    asking,
+    chat,
+    context,
+    demo,
+    facts,
+    keeping,
+    moving,
+    procedures,
+)
 from mnemic.surfaces.cli.app import app, main
 from tests.fakes import environment
 

@@ -460,3 +460,20 @@ def test_a_sliding_window_keeps_its_promises(said: list[Said], last: int, unit: 
         assert len(rest) <= last or one_call
     else:
         assert len([m for m in rest if m["role"] == "user"]) <= last
+
+
+def test_sessions_are_listed_the_last_spoken_in_first(memory: Memory, ana: ScopedMemory) -> None:
+    assert ana.sessions() == []
+    for name in ("s1", "s2", "s1"):
+        ana.remember(f"I spoke in {name} again.", session=name)
+    ana.remember("Nowhere.")
+    memory.user("bob").remember("Mine.", session="s3")
+    assert [session.name for session in ana.sessions()] == ["", "s1", "s2"]
+    assert [session.name for session in ana.sessions(limit=1)] == [""]
+    first = ana.sessions()[1]
+    assert first.started_at < first.last_at
+    ana.forget_session("s1")
+    assert [session.name for session in ana.sessions()] == ["", "s2"]
+    for limit in (0, -1, True, 1.5, 10**9):
+        with pytest.raises(InputError):
+            ana.sessions(limit)  # type: ignore[arg-type]

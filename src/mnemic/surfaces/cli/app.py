@@ -169,7 +169,16 @@ def main() -> None:
     # Collecting garbage while libraries load is a tenth of a command's life; `opened` turns it on.
     gc.disable()
     # Commands register themselves when their modules load.
-    from mnemic.surfaces.cli import asking, chat, demo, facts, keeping, moving, procedures  # noqa: F401
+    from mnemic.surfaces.cli import (  # noqa: F401
+        asking,
+        chat,
+        context,
+        demo,
+        facts,
+        keeping,
+        moving,
+        procedures,
+    )
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
