@@ -21,8 +21,7 @@ from typing import Any
 import typer
 
 from mnemic import errors
-from mnemic.surfaces.cli import asking, chat, demo, facts, keeping, moving, procedures  # noqa: F401
-from mnemic.surfaces.cli.app import app
+from mnemic.surfaces.cli.app import app, load_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -107,6 +106,7 @@ def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 def cli_page() -> str:
     """Every command with its help and options."""
+    load_commands()
     lines = [
         "# The command",
         "",

@@ -27,18 +27,10 @@ import typer
 from typer.testing import CliRunner
 
 from mnemic.memory import Memory
-from mnemic.surfaces.cli import (  # noqa: F401
-    asking,
-    chat,
-    context,
-    demo,
-    facts,
-    keeping,
-    moving,
-    procedures,
-)
-from mnemic.surfaces.cli.app import app, main
+from mnemic.surfaces.cli.app import app, load_commands, main
 from tests.fakes import environment
+
+load_commands()
 
 LOCOMO = [
     {

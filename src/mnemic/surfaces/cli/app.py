@@ -164,11 +164,8 @@ def version_option(
     """Memory for LLM applications: tell it something, ask for it back."""
 
 
-def main() -> None:
-    """Run the command; an error is one line that says what to do, and an exit code that isn't 0."""
-    # Collecting garbage while libraries load is a tenth of a command's life; `opened` turns it on.
-    gc.disable()
-    # Commands register themselves when their modules load.
+def load_commands() -> None:
+    """Load the modules of all commands; they register themselves."""
     from mnemic.surfaces.cli import (  # noqa: F401
         asking,
         chat,
@@ -180,6 +177,12 @@ def main() -> None:
         procedures,
     )
 
+
+def main() -> None:
+    """Run the command; an error is one line that says what to do, and an exit code that isn't 0."""
+    # Collecting garbage while libraries load is a tenth of a command's life; `opened` turns it on.
+    gc.disable()
+    load_commands()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # Memories hold every script; a terminal's old code page doesn't.
