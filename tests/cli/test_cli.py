@@ -331,7 +331,9 @@ def test_a_setting_that_cant_be_used(call: Call, db: str, monkeypatch: pytest.Mo
 
 def test_every_command_has_help_and_an_example() -> None:
     group: Any = typer.main.get_command(app)
-    names = "remember recall context sessions timezone list show history forget stats doctor reembed"
+    names = (
+        "remember recall context sessions timezone list show history forget stats doctor reembed"
+    )
     names += " backup restore import"
     assert set(group.commands) == {*names.split(), "export", "chat", "demo", "facts", "procedures"}
     within = {
