@@ -153,6 +153,15 @@ def _from_iso(text: str, what: str) -> datetime:
     raise InputError(f"{what} {shown(text)} is no ISO 8601 time such as 2023-05-08T13:56:00Z")
 
 
+def read_number(value: Any, what: str, least: int, most: int) -> int:
+    """Check a whole number within limits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(
+            f"{what} must be a whole number from {least:,} to {most:,}, not {shown(value)}"
+        )
+    return value
+
+
 def read_zone(name: Any, what: str) -> ZoneInfo:
     """The time zone of an IANA name such as `Europe/Lisbon`; raises `InputError`."""
     try:

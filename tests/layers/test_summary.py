@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -20,16 +22,19 @@ from mnemic import (
     InputError,
     Memory,
     ModelUnavailable,
+    StoreBusy,
     SummarizationMemory,
 )
 from mnemic.demo import load_conversation
 from mnemic.layers.working import rolling, telling
+from mnemic.layers.working import summary as summary_module
 from mnemic.layers.working.extract import extract
 from mnemic.layers.working.rendering import ChatCounter, to_openai
 from mnemic.memory import ScopedMemory
 from mnemic.models.llm import choose_model
 from mnemic.models.tokens import count_tokens
 from mnemic.records import Summary
+from mnemic.stores import sqlite
 from mnemic.testing import Reply, ScriptedServer
 from tests.fakes import new_memory, open_memory
 from tests.layers.talk import Said, check_accepted, contents, conversations, counted
@@ -330,6 +335,38 @@ def test_a_summary_keeps_its_promises(
                 match = re.fullmatch(r"\[[-\d]{10}\] (?:Bob: the boss|[^:]*): (.*)", line)
                 assert match is not None
                 assert match[1] in told_of
+
+
+def test_a_summary_that_cannot_be_written_keeps_nobody_from_reading(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = [pragma for pragma in sqlite._PRAGMAS if "busy_timeout" not in pragma]
+    monkeypatch.setattr(sqlite, "_PRAGMAS", ("PRAGMA busy_timeout=20", *impatient))
+    clock = [1000.0]
+    monkeypatch.setattr(summary_module, "monotonic", lambda: clock[0])
+    asked: list[str] = []
+
+    class Model:
+        name = "model"
+
+        def complete(self, system: str, prompt: str, *, max_tokens: int) -> str:
+            asked.append(prompt)
+            return "Beans were planted."
+
+    with open_memory(db) as memory:
+        ana = memory.user("ana")
+        ana.remember([day(n) for n in range(12)], session="s1")
+        notes = SummarizationMemory(ana, "s1", keep=5, model=Model())
+        with closing(sqlite3.connect(db, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert contents(notes.messages()) == [day(n) for n in range(12)]
+            assert notes.tokens > 100
+            assert len(asked) == 1  # in vain, and not again at once
+            with pytest.raises(StoreBusy):
+                notes.roll()
+        clock[0] += telling.FIRST_WAIT
+        assert len(notes.messages()) == 6
+        assert check_what_it_stands_for(notes, ana).text == "Beans were planted."
 
 
 # --- in a model's words -----------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mnemic.errors import InputError
-from mnemic.inputs import kind_of, read_name, shown
+from mnemic.inputs import kind_of, read_name, read_number
+from mnemic.layers.adding import add
 from mnemic.layers.parts import Handle
 from mnemic.layers.working.rendering import ChatCounter, to_openai
 from mnemic.layers.working.units import units
@@ -49,9 +50,9 @@ class ShortTermMemory:
         self._sizes: dict[tuple[int, datetime], int] = {}
         tokens = None
         if max_tokens is not None:
-            tokens = _number(max_tokens, "max_tokens", LEAST_TOKENS, MOST_TOKENS) - _REPLY
+            tokens = read_number(max_tokens, "max_tokens", LEAST_TOKENS, MOST_TOKENS) - _REPLY
         self._limits = Limits(
-            messages=_number(max_messages, "max_messages", 1, MOST_MESSAGES),
+            messages=read_number(max_messages, "max_messages", 1, MOST_MESSAGES),
             ttl=_read_ttl(ttl),
             tokens=tokens,
             counter=f"{counter.removesuffix('_base')}_base" if isinstance(counter, str) else None,
@@ -60,17 +61,7 @@ class ShortTermMemory:
 
     def add(self, message: str | Mapping[str, Any] | Message) -> Receipt:
         """Remember a message of this session, as `remember` does it: on disk when this returns."""
-        named = message.session if isinstance(message, Message) else None
-        if isinstance(message, Mapping):
-            named = message.get("session")
-        elif not isinstance(message, str | Message):
-            raise InputError(f"a message is a string or a mapping, not {kind_of(message)}")
-        if named is not None and named != self.session:
-            raise InputError(
-                f"the message is of session {shown(named)}, this memory of {shown(self.session)};"
-                " leave its session out"
-            )
-        receipt = self._memory.remember(message, session=self.session)
+        receipt = add(self._memory, self.session, message)
         self._memory._core.turns.push(self._memory.scope, self.session, self._limits)
         return receipt
 
@@ -102,14 +93,6 @@ class ShortTermMemory:
                 self._sizes.clear()
             size = self._sizes[place] = self._counter.message(to_openai(turn.message))
         return size
-
-
-def _number(value: Any, what: str, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(
-            f"{what} must be a whole number from {least:,} to {most:,}, not {shown(value)}"
-        )
-    return value
 
 
 def _read_ttl(ttl: Any) -> timedelta:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnemic.errors import EmbedderError, InputError, StoreError, VersionConflict
+from mnemic.errors import InputError, VersionConflict
 from mnemic.inputs import shown
 from mnemic.layers.parts import Parts
 from mnemic.layers.procedural import versions as rules
@@ -33,11 +33,11 @@ from mnemic.layers.procedural.relevance import most_relevant
 from mnemic.layers.procedural.versions import head_of, new_version
 from mnemic.records import Erasure, Example, Loaded, Procedure, ProcedureMode, Scope
 from mnemic.stores.procedures import NewVersion, Writing
-from mnemic.stores.store import SCRUB_GRACE_MICROS
 from mnemic.timing import Timer
 
 if TYPE_CHECKING:
-    from mnemic.models.llm import LanguageModel
+    from mnemic.layers.tending import erase, look_after
+from mnemic.models.llm import LanguageModel
 
 _PAGE = 200
 RELEVANT = 5
@@ -271,11 +271,7 @@ class Procedures:
     def forget(self, name: str) -> Erasure:
         """Erase every version of an instruction, its words, reasons and examples, from the files too."""
         name, parts, scope = read_procedure_name(name), self._parts, self._scope
-        erasure = parts.eraser().erase(scope, lambda: parts.procedure_rows.erase(scope, name))
-        self._upkeep(now=erasure.state != "absent")
-        if erasure.state == "pending":
-            parts.upkeep_within(SCRUB_GRACE_MICROS / 1e6)
-        return erasure
+        return erase(parts, scope, lambda: parts.procedure_rows.erase(scope, name))
 
     @contextmanager
     def _writing(self) -> Iterator[Writing]:
@@ -284,7 +280,7 @@ class Procedures:
         with self._parts.procedure_rows.writing(self._scope, writer.known) as writing:
             yield writing
         error = writer.embed(self._scope, writing.done, Timer())
-        self._upkeep(heal=error is None)
+        look_after(self._parts, heal=error is None)
 
     def _decide(
         self, proposal: str | Procedure, how: Callable[[Writing, Procedure], Procedure]
@@ -310,11 +306,6 @@ class Procedures:
                 " that was, or remember it anew"
             )
         return head
-
-    def _upkeep(self, *, now: bool = False, heal: bool = True) -> None:
-        # What failed here is still in the outbox, and the caller's own write is done.
-        with suppress(EmbedderError, StoreError):
-            self._parts.upkeep(now=now, heal=heal)
 
 
 def _of_file(section: Section, file: str, head: Procedure | None) -> NewVersion:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mnemic.errors import BudgetTooSmall, InputError
-from mnemic.inputs import kind_of, read_name, shown
+from mnemic.inputs import kind_of, read_name
+from mnemic.layers.adding import add
 from mnemic.layers.parts import Handle
 from mnemic.layers.working.newest import Sizes, Stretch
 from mnemic.layers.working.rendering import ChatCounter, to_openai
@@ -80,17 +81,7 @@ class Conversation:
 
     def add(self, message: str | Mapping[str, Any] | Message) -> Receipt:
         """Remember a message of this session; nothing of the session is read."""
-        named = message.session if isinstance(message, Message) else None
-        if isinstance(message, Mapping):
-            named = message.get("session")
-        elif not isinstance(message, str | Message):
-            raise InputError(f"a message is a string or a mapping, not {kind_of(message)}")
-        if named is not None and named != self.session:
-            raise InputError(
-                f"the message is of session {shown(named)}, this memory of {shown(self.session)};"
-                " leave its session out"
-            )
-        return self._memory.remember(message, session=self.session)
+        return add(self._memory, self.session, message)
 
     def system(self) -> tuple[Turn, ...]:
         """The system's messages, each once."""
@@ -133,15 +124,6 @@ def room_beside(system: tuple[Turn, ...], limit: int, spare: int, sizes: Sizes) 
             used + spare,
         )
     return limit - used
-
-
-def read_count(value: Any, what: str, least: int, most: int) -> int:
-    """Check a whole number within limits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(
-            f"{what} must be a whole number from {least:,} to {most:,}, not {shown(value)}"
-        )
-    return value
 
 
 def sizes_by(counter: str | Callable[[str], int]) -> Sizes:

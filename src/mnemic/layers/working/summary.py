@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
 from typing import Any
 
+from mnemic.errors import StoreError
+from mnemic.inputs import read_number
 from mnemic.layers.parts import Handle
 from mnemic.layers.quoting import summed_up
 from mnemic.layers.working.conversation import (
     Conversation,
     View,
-    read_count,
     room_beside,
     sizes_by,
     summary_message,
@@ -18,7 +20,7 @@ from mnemic.layers.working.conversation import (
 from mnemic.layers.working.newest import Tail
 from mnemic.layers.working.rendering import DEFAULT_COUNTER
 from mnemic.layers.working.rolling import Roller
-from mnemic.layers.working.telling import Teller
+from mnemic.layers.working.telling import FIRST_WAIT, Teller
 from mnemic.layers.working.units import Unit, says_something
 from mnemic.layers.working.window import MOST_LAST, MOST_TOKENS, fill, tokens_of
 from mnemic.models.llm import LanguageModel, choose_model
@@ -51,15 +53,16 @@ class SummarizationMemory:
     ) -> None:
         self._conversation = Conversation(memory, session)
         self.session = self._conversation.session
-        self.keep = read_count(keep, "keep", 1, MOST_LAST)
-        self.summary_tokens = read_count(summary_tokens, "summary_tokens", 20, MOST_SUMMARY)
+        self.keep = read_number(keep, "keep", 1, MOST_LAST)
+        self.summary_tokens = read_number(summary_tokens, "summary_tokens", 20, MOST_SUMMARY)
         if max_tokens is not None:
-            max_tokens = read_count(max_tokens, "max_tokens", 1, MOST_TOKENS)
+            max_tokens = read_number(max_tokens, "max_tokens", 1, MOST_TOKENS)
         self.max_tokens = max_tokens
         self._sizes = sizes_by(counter)
         chosen = None if model is None else choose_model(model)
         counted = self._sizes.counter
         teller = Teller(chosen, self.summary_tokens, counted)
+        self._again_at = 0.0
         stretch = self._conversation.stretch()
         self._roller = Roller(stretch, self.summary_tokens, counted, teller)
 
@@ -99,6 +102,8 @@ class SummarizationMemory:
         return self._view().tokens
 
     def _roll_if_due(self) -> None:
+        if monotonic() < self._again_at:
+            return
         summary = self._roller.summary()
         conversation = self._conversation
         raw = conversation.rows.count(
@@ -108,7 +113,11 @@ class SummarizationMemory:
             most=2 * self.keep + 1,
         )
         if raw > 2 * self.keep:
-            self.roll()
+            try:
+                self.roll()
+            except StoreError:
+                # It can't be written now: what is there is read all the same, and no model asked in vain.
+                self._again_at = monotonic() + FIRST_WAIT
 
     def _view(self) -> View:
         conversation = self._conversation

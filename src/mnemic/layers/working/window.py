@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from mnemic.errors import InputError
-from mnemic.inputs import shown
+from mnemic.inputs import read_number, shown
 from mnemic.layers.parts import Handle
-from mnemic.layers.working.conversation import Conversation, View, read_count, room_beside, sizes_by
+from mnemic.layers.working.conversation import Conversation, View, room_beside, sizes_by
 from mnemic.layers.working.newest import Sizes, Tail, fitting
 from mnemic.layers.working.rendering import DEFAULT_COUNTER
 from mnemic.layers.working.shortening import shortened
@@ -44,10 +44,10 @@ class ContextWindow:
     ) -> None:
         self._conversation = Conversation(memory, session)
         self.session = self._conversation.session
-        self.max_tokens = read_count(max_tokens, "max_tokens", 1, MOST_TOKENS)
+        self.max_tokens = read_number(max_tokens, "max_tokens", 1, MOST_TOKENS)
         if reserve is None:
             reserve = min(RESERVE, max_tokens // 4)
-        self.reserve = read_count(reserve, "reserve", 0, max_tokens - 1)
+        self.reserve = read_number(reserve, "reserve", 0, max_tokens - 1)
         self._sizes = sizes_by(counter)
 
     def add(self, message: str | Mapping[str, Any] | Message) -> Receipt:
@@ -110,7 +110,7 @@ class SlidingWindowMemory:
     ) -> None:
         self._conversation = Conversation(memory, session)
         self.session = self._conversation.session
-        self.last = read_count(last, "last", 1, MOST_LAST)
+        self.last = read_number(last, "last", 1, MOST_LAST)
         if unit not in ("messages", "turns"):
             raise InputError(f"unit must be messages or turns, not {shown(unit)}")
         self.unit = unit
