@@ -31,13 +31,13 @@ from mnemic.layers.procedural.reading import (
 )
 from mnemic.layers.procedural.relevance import most_relevant
 from mnemic.layers.procedural.versions import head_of, new_version
+from mnemic.layers.tending import erase, look_after
 from mnemic.records import Erasure, Example, Loaded, Procedure, ProcedureMode, Scope
 from mnemic.stores.procedures import NewVersion, Writing
 from mnemic.timing import Timer
 
 if TYPE_CHECKING:
-    from mnemic.layers.tending import erase, look_after
-from mnemic.models.llm import LanguageModel
+    from mnemic.models.llm import LanguageModel
 
 _PAGE = 200
 RELEVANT = 5
