@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mnemic import Memory, SummarizationMemory
 from tests.cli.test_cli import Call, _no_settings, call, db
 from tests.core.conftest import tokens_ready
 from tests.layers.talk import counted
@@ -81,6 +82,22 @@ def test_a_budget_that_is_too_small_says_what_is_needed(
     assert (refused.code, refused.out) == (1, "")
     assert "budget_too_small" in refused.err
     assert "give a budget of" in refused.err
+
+
+def test_what_is_said_beside_a_context_is_so(call: Call, db: str, tokens_ready: None) -> None:
+    who = told(call, db)
+    small = call("context", "plan a hike", "--budget", "12", *who).err
+    assert "of 12 tokens: nothing remembered" in small
+    assert "left out: " in small
+    assert "known" not in small
+    nobody = call("context", "plan a hike", "--db", db, "--user", "nobody").err
+    assert nobody.endswith("of 1500 tokens: nothing remembered\n")
+    with Memory(db) as memory:
+        ana = memory.user("ana")
+        for number in range(12):
+            ana.remember(f"Stage {number} of the trail is steep.", session="s3")
+        SummarizationMemory(ana, "s3", keep=2).messages()
+    assert "a summary" in call("context", "plan a hike", "--session", "s3", *who).err
 
 
 def test_sessions_are_listed_and_their_ends_shown(call: Call, db: str) -> None:

@@ -103,7 +103,9 @@ def _beside(made: Context) -> None:
         (made.hits, "recalled memory", "recalled memories"),
     ]
     counts = [f"{len(some)} {one if len(some) == 1 else many}" for some, one, many in parts if some]
-    held = ", ".join(counts) or "nothing known"
+    if made.summary is not None:
+        counts.append("a summary")
+    held = ", ".join(counts) or "nothing remembered"
     err.print(f"{made.tokens} of {made.budget} tokens: {held}", style="dim")
     gone = Counter((dropped.part, dropped.reason) for dropped in made.dropped)
     for (part, reason), count in gone.most_common():
