@@ -408,3 +408,19 @@ def test_an_interrupted_turn_is_marked(ana: ScopedMemory) -> None:
     [turn] = ana.context("And?", session="s1").turns
     assert turn.message == replace(turn.message, state="interrupted")
     assert ana.context("And?", session="s1").messages[0]["content"] == "Hi [interrupted]"
+
+
+def test_a_memory_is_named_as_left_out_however_little_room_there_is(ana: ScopedMemory) -> None:
+    ana.remember("I love hiking in Sintra.")
+    (memory,) = ana.iter_memories()
+    least = ana.context("plan a hike", budget=1_000)
+    assert [hit.memory.id for hit in least.hits] == [memory.id]
+    with pytest.raises(BudgetTooSmall) as caught:
+        ana.context("plan a hike", budget=1)
+    for budget in range(caught.value.needed, least.tokens):
+        context = ana.context("plan a hike", budget=budget)
+        assert context.tokens <= budget
+        assert context.hits == ()
+        assert [(dropped.part, dropped.id) for dropped in context.dropped] == [
+            ("memory", memory.id)
+        ]

@@ -126,8 +126,9 @@ class Assembler:
 
     def _recall(self, wanted: Wanted, left: int) -> Recall:
         reader = self._parts.reader()
-        limit = min(MOST_HITS, left // LEAST_HIT)
-        if reader is None or limit < 1:
+        # The best is asked for also where there is no room: `dropped` says that it was left out.
+        limit = max(1, min(MOST_HITS, left // LEAST_HIT))
+        if reader is None:
             return Recall(wanted.query, ())
         return reader.recall(self._scope, Question(_read(wanted.query), wanted.at, limit))
 
