@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic, sleep
 from typing import Any
 
@@ -19,21 +19,7 @@ from mnemic import InputError, Memory, Message, ModelError, ModelUnavailable, Sc
 from mnemic.agent import MemoryAgent
 from mnemic.testing import Reply as Scripted
 from mnemic.testing import ScriptedServer
-
-Make = Callable[..., MemoryAgent]
-
-
-@pytest.fixture
-def agent_of(memory: Memory) -> Iterator[Make]:
-    made: list[MemoryAgent] = []
-
-    def make(server: ScriptedServer, **given: Any) -> MemoryAgent:
-        made.append(MemoryAgent(memory, "any", base_url=server.url, **given))
-        return made[-1]
-
-    yield make
-    for agent in made:
-        agent.close()
+from tests.agent.conftest import Make
 
 
 class Slow:

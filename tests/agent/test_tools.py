@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,22 +14,8 @@ from mnemic.agent.tools import MOST, MOST_NOTE
 from mnemic.testing import FailingEmbedder, ScriptedServer, ToolCall
 from mnemic.testing import Reply as Scripted
 from mnemic.testing.wire import Json
+from tests.agent.conftest import Make
 from tests.fakes import open_memory
-
-Make = Callable[..., MemoryAgent]
-
-
-@pytest.fixture
-def agent_of(memory: Memory) -> Iterator[Make]:
-    made: list[MemoryAgent] = []
-
-    def make(server: ScriptedServer, **given: Any) -> MemoryAgent:
-        made.append(MemoryAgent(memory, "any", base_url=server.url, **given))
-        return made[-1]
-
-    yield make
-    for agent in made:
-        agent.close()
 
 
 def results(server: ScriptedServer) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from mnemic import BudgetTooSmall
 from mnemic.models.tokens import count_tokens
 from tests.fakes import new_memory
+from tests.layers.talk import counted
 
 pytestmark = pytest.mark.usefixtures("tokens_ready")
 
@@ -71,18 +71,6 @@ def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
             {"role": "tool", "content": "42", "tool_call_id": i} for i in draw(st.permutations(ids))
         ]
     return said
-
-
-def counted(sent: list[dict[str, Any]]) -> int:
-    """OpenAI's recipe for the tokens of a chat, written down apart from ours."""
-    total = 3
-    for message in sent:
-        total += 3
-        for key, value in message.items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            total += 0 if value is None else count_tokens(text)
-            total += key == "name"
-    return total
 
 
 def called(message: Mapping[str, Any]) -> list[str]:
