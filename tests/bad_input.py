@@ -391,7 +391,10 @@ def _question_cases() -> Cases:
     budget: Places = {"`budget`": ("budget", _asking("budget"))}
     yield from every(group, {**BAD_COUNTS, "`None`": None, "10,001": 10_001}, limit)
     yield from every(group, {**BAD_COUNTS, "10,000,001": 10_000_001}, budget)
-    yield from every(group, BAD_DIVERSITY, {"`diversity`": ("", _asking("diversity"))})
+    shares = {f"`{name}`": ("", _asking(name)) for name in ("diversity", "min_relevance")}
+    no_share = {says: value for says, value in BAD_DIVERSITY.items() if value is not None}
+    yield from every(group, no_share, shares)
+    yield from every(group, {"`None`": None}, {"`diversity`": shares["`diversity`"]})
     yield from every(group, BAD_KINDS, {"`kinds`": ("", _asking("kinds"))})
 
 

@@ -190,13 +190,15 @@ class ScopedMemory:
         where: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
         diversity: float = 0.0,
+        min_relevance: float | None = None,
     ) -> Recall:
         """Find the memories that answer a question, best first.
 
         `at` is when the question is asked (now): it anchors words such as "last May" and never filters.
         `budget` bounds the tokens (o200k) of `Recall.text`. `kinds`, `since` (inclusive), `until`
         (exclusive), `in_session`, `where` (metadata; a list means any of) and `tags` (all of them)
-        narrow. `diversity` above 0, up to 1, prefers hits that differ (MMR).
+        narrow. `diversity` above 0, up to 1, prefers hits that differ (MMR). What is less likely than
+        `min_relevance` (0.025; 0 keeps all) to be evidence is left out: nothing may be relevant.
         """
         narrowed = {
             "limit": limit,
@@ -209,6 +211,7 @@ class ScopedMemory:
             "where": where,
             "tags": tags,
             "diversity": diversity,
+            "min_relevance": min_relevance,
         }
         asked = read_question(question, narrowed)
         reader = self._core.reader()

@@ -206,11 +206,16 @@ class MemoryRecord:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One memory that answers, its score, and what each channel contributed to that score."""
+    """One memory that answers, its score, and what each channel contributed to that score.
+
+    Scores order the hits of one question. `relevance` is the estimated probability, from 0 to 1, that the
+    memory is evidence for the question; it means the same across questions and users.
+    """
 
     memory: MemoryRecord
     score: float
     channels: Mapping[str, float]
+    relevance: float
 
     @property
     def why(self) -> str:

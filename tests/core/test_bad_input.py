@@ -113,7 +113,9 @@ JUNK = st.recursive(
     ),
     max_leaves=8,
 )
-ARGUMENTS = "limit at budget kinds since until in_session where tags diversity".split()
+ARGUMENTS = (
+    "limit at budget kinds since until in_session where tags diversity min_relevance".split()
+)
 FIELDS = "role content session name id said_at at metadata tags expires_at tool_calls audio".split()
 
 

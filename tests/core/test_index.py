@@ -188,7 +188,7 @@ def test_many_changes_are_read_as_a_whole(ana: ScopedMemory, memory: Memory) -> 
         ana.remember("the first of all")
         assert len(ana.recall("first")) == 1
         ana.remember([f"number {n} of many" for n in range(10)])
-        assert len(ana.recall("many", limit=50)) == 11
+        assert len(ana.recall("many", limit=50, min_relevance=0)) == 11
         made = answers(memory, ana, ResidentIndexes(memory._core.store, 10**9), "number 7")
         assert answers(memory, ana, memory._core.indexes, "number 7") == made
 
@@ -244,4 +244,4 @@ def test_an_index_that_grows_counts_what_it_holds(ana: ScopedMemory, memory: Mem
     assert memory._core.indexes.nbytes() > small + 100 * 32 * 4
     memory._core.indexes.clear()
     assert memory._core.indexes.nbytes() == 0
-    assert len(ana.recall("one", limit=500)) == 101
+    assert len(ana.recall("one", limit=500, min_relevance=0)) == 101

@@ -59,19 +59,22 @@ def test_what_is_derived_is_found_damaged_and_mended(
 ) -> None:
     statement, check = DAMAGE[name]
     ana.remember(TEXTS)
-    before = {hit.memory.text: hit.score for hit in ana.recall("thing number 2", limit=50)}
+    before = {
+        hit.memory.text: hit.score
+        for hit in ana.recall("thing number 2", limit=50, min_relevance=0)
+    }
     assert faults(memory) == []
     change(db, statement)
     assert faults(memory) == [check]
     with open_memory(db) as other:
         # It answers all the same, by what is left.
-        found = other.user("ana").recall("thing number 2", limit=50)
+        found = other.user("ana").recall("thing number 2", limit=50, min_relevance=0)
         assert {hit.memory.text for hit in found} == set(TEXTS)
         assert len(other.operator.repair()) == 1
         assert faults(other) == other.operator.repair() == []
         after = {
             hit.memory.text: hit.score
-            for hit in other.user("ana").recall("thing number 2", limit=50)
+            for hit in other.user("ana").recall("thing number 2", limit=50, min_relevance=0)
         }
         assert after == pytest.approx(before)
 

@@ -104,9 +104,9 @@ def child(number):
         assert set(before) <= texts(ana), "the child misses what was acknowledged before"
         said = [f"child {number} said {n}" for n in range(3)]
         ids = [ana.remember(text).memory_ids[0] for text in said]
-        assert set(said) <= {hit.memory.text for hit in ana.recall("said", limit=10_000)}
+        assert set(said) <= {hit.memory.text for hit in ana.recall("said", limit=10_000, min_relevance=0)}
         assert ana.forget(ids[0]).memories == 1
-        assert said[0] not in {hit.memory.text for hit in ana.recall("said", limit=10_000)}
+        assert said[0] not in {hit.memory.text for hit in ana.recall("said", limit=10_000, min_relevance=0)}
         memory.close()
     return do
 
@@ -122,7 +122,7 @@ there = texts(ana)
 assert set(written) <= there, "something acknowledged is missing"
 children = {f"child {number} said {n}" for number in range(rounds) for n in (1, 2)}
 assert children <= there and not {f"child {n} said 0" for n in range(rounds)} & there
-found = {hit.memory.text for hit in ana.recall("child said", limit=10_000)}
+found = {hit.memory.text for hit in ana.recall("child said", limit=10_000, min_relevance=0)}
 assert children <= found, "the parent's cache misses what children said"
 assert not [f for f in memory.operator.check() if not f.ok]
 memory.close()
@@ -313,7 +313,7 @@ def test_handles_that_nobody_closed_are_given_back(db: Path) -> None:
     for number in range(50):
         ana = open_memory(db).user("ana")
         ana.remember(f"thing {number}")  # the handle alone keeps the memory open
-        assert len(ana.recall("thing", limit=100)) == number + 1
+        assert len(ana.recall("thing", limit=100, min_relevance=0)) == number + 1
         del ana
     gc.collect()
     assert open_files(db) == []

@@ -17,7 +17,7 @@ from mnemic.errors import InputError
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.models.tokens import count_tokens
 from mnemic.records import Kind, Recall
-from mnemic.retrieval.fuse import WEIGHTS
+from mnemic.retrieval.features import FEATURES
 from mnemic.stores import schema
 from tests.fakes import environment, new_memory, open_memory
 
@@ -230,7 +230,7 @@ def test_where_and_tags_find_what_carries_them(diary: ScopedMemory) -> None:
 
 
 def test_filters_leave_the_scores_alone(diary: ScopedMemory) -> None:
-    every = {hit.memory.id: hit for hit in diary.recall("Did I buy figs?", limit=20)}
+    every = {hit.memory.id: hit.score for hit in diary.recall("Did I buy figs?", limit=20)}
     narrowed: list[dict[str, Any]] = [
         {"tags": ["even"]},
         {"in_session": "second"},
@@ -241,7 +241,7 @@ def test_filters_leave_the_scores_alone(diary: ScopedMemory) -> None:
     for filters in narrowed:
         found = diary.recall("Did I buy figs?", **filters)
         assert texts(found)[0] == "I bought figs today"
-        assert all(hit == every[hit.memory.id] for hit in found)
+        assert all(hit.score == pytest.approx(every[hit.memory.id]) for hit in found)
 
 
 def test_expired_memories_do_not_come_back(ana: ScopedMemory) -> None:
@@ -291,9 +291,13 @@ def test_diversity_prefers_hits_that_differ(ana: ScopedMemory) -> None:
 # --- reasons --------------------------------------------------------------------------------------
 
 
+CHANNELS = set(FEATURES.values())
+
+
 def check_reasons(found: Recall) -> None:
     for hit in found:
-        assert hit.channels.keys() <= WEIGHTS.keys()
+        assert hit.channels.keys() <= CHANNELS
+        assert 0 <= hit.relevance <= 1
         assert sum(hit.channels.values()) == pytest.approx(hit.score, abs=1e-4)
 
 
@@ -310,11 +314,11 @@ def test_the_channels_add_up_to_the_score(ana: ScopedMemory) -> None:
     assert found.time_phrases == ("in May 2023",)
     best = found[0]
     assert best.memory.text == "I bought a red bicycle"
-    assert best.channels.keys() == {"meaning", "words", "around", "speaker", "time", "source"}
-    assert best.channels["speaker"] == WEIGHTS["speaker"]
-    assert best.channels["time"] == pytest.approx(WEIGHTS["time"])
-    assert best.why.startswith("time +4.0")
-    assert set(found.timings_ms) == {"index", "read", "embed", "score", "load"}
+    assert best.channels.keys() == CHANNELS
+    assert best.channels["speaker"] > 0.5
+    assert best.channels["time"] > 1
+    assert "time +" in best.why
+    assert set(found.timings_ms) == {"index", "read", "embed", "score", "rank", "load"}
 
 
 @given(
@@ -355,10 +359,13 @@ def test_words_about_the_assistant_prefer_what_it_said(ana: ScopedMemory) -> Non
             {"role": "assistant", "content": "a book is Middlemarch"},
         ]
     )
-    asked = ana.recall("Which book did you recommend?")
-    assert [hit.memory.source for hit in asked if hit.channels["source"] > 0] == ["assistant"]
-    asked = ana.recall("Which book is mine?")
-    assert [hit.memory.source for hit in asked if hit.channels["source"] > 0] == ["user"]
+    shares = {
+        question: {hit.memory.source: hit.channels["source"] for hit in ana.recall(question)}
+        for question in ("Which book did you recommend?", "Which book is mine?")
+    }
+    asked, mine = shares.values()
+    assert asked["assistant"] > asked["user"] == 0
+    assert mine["assistant"] < mine["user"] == 0
 
 
 def test_what_was_said_around_a_match_is_lifted(ana: ScopedMemory) -> None:
@@ -382,7 +389,8 @@ def test_time_words_lift_what_was_said_then(ana: ScopedMemory) -> None:
         found = ana.recall(f"Where did we go in {name} 2023?", at=asked)
         assert found[0].memory.said_at.month == month
         assert found.time_phrases == (f"in {name} 2023",)
-    assert "time" not in ana.recall("Where did we go?", at=asked)[0].channels
+    plain = {hit.memory.id: hit for hit in ana.recall("Where did we go?", at=asked, limit=20)}
+    assert plain[found[0].memory.id].channels["time"] < found[0].channels["time"] - 1
 
 
 def test_a_repeat_at_the_named_time_is_lifted(ana: ScopedMemory) -> None:
@@ -390,8 +398,7 @@ def test_a_repeat_at_the_named_time_is_lifted(ana: ScopedMemory) -> None:
     ana.remember({"content": "I like milk", "said_at": datetime(2024, 2, 10, tzinfo=UTC)})
     found = ana.recall("What did I like in February 2024?", at=datetime(2024, 6, 1, tzinfo=UTC))
     assert found[0].memory.text == "I like milk"
-    assert found[0].channels["time"] == pytest.approx(WEIGHTS["time"])
-    assert found[1].channels["time"] == 0
+    assert found[0].channels["time"] > found[1].channels["time"] + 1
 
 
 @pytest.mark.parametrize(
@@ -420,7 +427,7 @@ def test_the_zone_of_asking_says_what_yesterday_was(ana: ScopedMemory) -> None:
     at = datetime(2023, 5, 9, 12, tzinfo=timezone(timedelta(hours=-4)))
     found = ana.recall("What did I eat yesterday?", at=at)
     assert found[0].memory.text == "I ate figs"
-    assert found[0].channels["time"] == pytest.approx(WEIGHTS["time"])
+    assert found[0].channels["time"] > found[1].channels["time"]
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -289,12 +289,12 @@ def test_a_line_says_when_a_fact_holds(ana: ScopedMemory) -> None:
 
 def test_facts_have_no_neighbours_and_disturb_no_conversation(ana: ScopedMemory) -> None:
     say(ana, "m1", "m2", "m3", session="s1")
-    before = {hit.memory.id: hit.channels["around"] for hit in ana.recall("m2 says")}
+    before = {hit.memory.id: hit.channels.get("around", 0) for hit in ana.recall("m2 says")}
     for number in range(3):
         ana.facts.remember(f"Fact {number}", message_ids=[f"m{number + 1}"])
     found = ana.recall("m2 says", in_session="s1")
     assert {hit.memory.id for hit in found} == set(before)
-    assert all(hit.channels["around"] == 0 for hit in ana.facts.recall("m2 says"))
+    assert all(hit.channels.get("around", 0) == 0 for hit in ana.facts.recall("m2 says"))
 
 
 @given(

@@ -29,6 +29,8 @@ MOST_FACTS = 40
 MOST_HITS = 400
 # A recalled memory comes to so many tokens at least: no more hits are asked for than could fit.
 LEAST_HIT = 12
+# A memory that is less likely than this to be evidence is no use to a model, however much room there is.
+LEAST_RELEVANT = 0.005
 # What recall reads of a long query: this many characters of its beginning, and of its end.
 READ = 4_000
 
@@ -130,7 +132,8 @@ class Assembler:
         limit = max(1, min(MOST_HITS, left // LEAST_HIT))
         if reader is None:
             return Recall(wanted.query, ())
-        return reader.recall(self._scope, Question(_read(wanted.query), wanted.at, limit))
+        asked = Question(_read(wanted.query), wanted.at, limit, min_relevance=LEAST_RELEVANT)
+        return reader.recall(self._scope, asked)
 
 
 def _read(query: str) -> str:

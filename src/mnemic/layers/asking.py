@@ -23,6 +23,7 @@ class Narrowing(TypedDict, total=False):
     where: Mapping[str, Any] | None
     tags: Sequence[str]
     diversity: float
+    min_relevance: float | None
 
 
 _USUAL: Mapping[str, Any] = {
@@ -34,6 +35,7 @@ _USUAL: Mapping[str, Any] = {
     "where": None,
     "tags": (),
     "diversity": 0.0,
+    "min_relevance": None,
 }
 
 

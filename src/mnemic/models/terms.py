@@ -2,6 +2,7 @@
 
 Identifiers (INV-2031, v3.11, ana@example.org) stay whole beside their parts; scripts without spaces
 become character pairs. Nothing here depends on a store's other texts: weights come with the question.
+Beside its words a text's signs (`signs.py`) are kept, as terms that no question's word can be.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Literal
 
 import numpy as np
 
+from mnemic.models.signs import signs_of
+
 # Raise it when the same text would give other terms: rows of an older version are made again.
-TERMS_VERSION = 1
+TERMS_VERSION = 2
 
 # A word may hold marks that join its parts: INV-2031, can't, 3.11, a_b, ana@example.org.
 _WORD = re.compile(r"\w+(?:[-'\u2019.,:/@_+#&]+\w+)*[+#]*")
@@ -38,7 +41,10 @@ _MAX_WORD = 64
 
 @dataclass(frozen=True, slots=True)
 class TermCounts:
-    """The terms of one text: `hashes` as `<u8`, `counts` as `<u2`, and how many terms there were."""
+    """The terms of one text: `hashes` as `<u8`, `counts` as `<u2`, and how many words there were.
+
+    Its signs are among the hashes; they are no words.
+    """
 
     length: int
     hashes: bytes
@@ -52,10 +58,12 @@ def count_terms(text: str) -> TermCounts:
     2
     """
     counted = Counter(iter_terms(text))
+    length = counted.total()
+    counted.update(sign_term(sign) for sign in signs_of(text))
     hashes = np.fromiter((hash_term(term) for term in counted), dtype="<u8", count=len(counted))
     counts = np.fromiter(counted.values(), dtype=np.int64, count=len(counted))
     return TermCounts(
-        length=int(counts.sum()),
+        length=length,
         hashes=hashes.tobytes(),
         counts=np.minimum(counts, 65535).astype("<u2").tobytes(),
     )
@@ -91,6 +99,11 @@ def iter_terms(text: str) -> Iterator[str]:
 def question_terms(text: str) -> list[int]:
     """Hash the distinct terms of a question, in order."""
     return [hash_term(term) for term in dict.fromkeys(iter_terms(text))]
+
+
+def sign_term(sign: str) -> str:
+    """The term that stands for a sign: no word holds a space."""
+    return f"sign {sign}"
 
 
 @lru_cache(maxsize=1 << 16)

@@ -30,7 +30,7 @@ MAX_KINDS = 64
 
 def read_question(text: Any, given: Mapping[str, Any]) -> Question:
     """Check a question and what narrows it, by the names of `recall`; raises `InputError`."""
-    diversity, session = given["diversity"], given["in_session"]
+    session, least = given["in_session"], given["min_relevance"]
     if not isinstance(text, str):
         raise InputError(f"a question is a string, not {kind_of(text)}")
     if not text.strip():
@@ -51,7 +51,8 @@ def read_question(text: Any, given: Mapping[str, Any]) -> Question:
         session=None if session is None else read_name(session, "in_session"),
         where=read_json(given["where"], "where"),
         tags=read_tags(given["tags"]),
-        diversity=read_share(diversity, "diversity"),
+        diversity=read_share(given["diversity"], "diversity"),
+        min_relevance=None if least is None else read_share(least, "min_relevance"),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mnemic.retrieval.clues import read_asked
 from mnemic.retrieval.index import SOURCES, Index
 from mnemic.retrieval.postings import Floats, bm25
 from mnemic.retrieval.timewords import TimeWindow
@@ -23,13 +24,6 @@ from mnemic.stores.rows import to_micros
 NEAR, FAR = 0.4, 0.15
 
 _DAY = 86_400_000_000
-_ASKS_ASSISTANT = re.compile(
-    r"\b(?:did|do|have|had|were|was) you\b|\byou(?:'ve)? (?:\w+ )?(?:said|told|suggest|recommend|"
-    r"mention|gave|give|provid|list|explain|wrote|describ|advis)|\byour (?:\w+ )?(?:suggest|"
-    r"recommend|advice|answer|list|explanation)|\b(?:our|the) (?:previous|last|earlier) (?:chat|"
-    r"conversation)|\bremind me\b",
-    re.IGNORECASE,
-)
 
 
 def standardised(scores: Floats, live: NDArray[np.bool_] | None) -> Floats:
@@ -113,11 +107,8 @@ def source(index: Index, question: str) -> Floats | None:
     assistant = index.columns.source == SOURCES.index("assistant")
     if not assistant.any():
         return None
-    if _ASKS_ASSISTANT.search(question):
-        wanted = assistant
-    else:
-        wanted = index.columns.source == SOURCES.index("user")
-    found: Floats = wanted.astype(np.float32)
+    whose = "assistant" if read_asked(question).assistant else "user"
+    found: Floats = (index.columns.source == SOURCES.index(whose)).astype(np.float32)
     return found
 
 

@@ -21,6 +21,7 @@ from mnemic.stores.rows import IndexRows, Stand
 SOURCES = ("user", "assistant", "tool", "system", "document")
 NEVER = np.iinfo(np.int64).max
 _SEQ_BITS, _PASSAGE_BITS = 31, 13
+_ARRIVAL = (1 << (_SEQ_BITS + _PASSAGE_BITS)) - 1
 
 Mask = NDArray[np.bool_]
 
@@ -67,7 +68,9 @@ class Places:
 
     Sorted by `order`, which is session, then arrival, then passage. What follows from these is kept
     ready: `together[k - 1][i]` is 1 where places i and i + k are in one session, `plain` tells that
-    place i is row i throughout.
+    place i is row i throughout; `of_row` is the place at which a row was said last. Passages belong to
+    messages: `message` is a place's, `first` the place at which one begins, `stretch` the number of a
+    message's session, and `opens` the message at which a session begins.
     """
 
     order: NDArray[np.int64]
@@ -76,6 +79,11 @@ class Places:
     said_at: NDArray[np.int64]
     together: tuple[NDArray[np.float32], ...]
     plain: bool
+    of_row: NDArray[np.int64]
+    message: NDArray[np.int64]
+    first: NDArray[np.int64]
+    stretch: NDArray[np.int64]
+    opens: NDArray[np.int64]
 
     @classmethod
     def of(cls, order: Any, row: Any, session: Any, said_at: Any) -> Places:
@@ -84,7 +92,17 @@ class Places:
             ((session[k:] == session[:-k]) & (session[k:] >= 0)).astype(np.float32) for k in (1, 2)
         )
         plain = bool((row == np.arange(len(row))).all())
-        return cls(order, row, session, said_at, together, plain)
+        arrived = order & _ARRIVAL
+        last = np.full(int(row.max(initial=-1)) + 1, -1, dtype=np.int64)
+        np.maximum.at(last, row, arrived)
+        of_row = np.zeros(len(last), dtype=np.int64)
+        latest = np.flatnonzero(arrived == last[row])
+        of_row[row[latest]] = latest
+        message, first = _runs(order >> _PASSAGE_BITS)
+        stretch, opens = _runs(session[first])
+        return cls(
+            order, row, session, said_at, together, plain, of_row, message, first, stretch, opens
+        )
 
     @property
     def columns(self) -> tuple[NDArray[Any], ...]:
@@ -94,7 +112,7 @@ class Places:
     @property
     def arrival(self) -> NDArray[np.int64]:
         """What orders the places as they arrived, whatever their sessions."""
-        arrived: NDArray[np.int64] = self.order & ((1 << (_SEQ_BITS + _PASSAGE_BITS)) - 1)
+        arrived: NDArray[np.int64] = self.order & _ARRIVAL
         return arrived
 
     def merged(self, other: Places) -> Places:
@@ -107,6 +125,17 @@ class Places:
         """Only the places of the mask, their rows renumbered."""
         order, row, session, said_at = (column[mask] for column in self.columns)
         return Places.of(order, number[row], session, said_at)
+
+
+def _runs(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of the run of equal values that each is in, and where each run begins.
+
+    >>> [part.tolist() for part in _runs(np.array([7, 7, 3]))]
+    [[0, 0, 1], [0, 2]]
+    """
+    begins = np.ones(len(values), dtype=np.bool_)
+    begins[1:] = values[1:] != values[:-1]
+    return np.cumsum(begins) - 1, np.flatnonzero(begins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +163,9 @@ class Index:
     def nbytes(self) -> int:
         """Bytes held."""
         arrays = [getattr(self.columns, n) for n in Columns.__slots__]
-        arrays += [*self.places.columns, *self.places.together]
+        places = self.places
+        arrays += [*places.columns, *places.together, places.of_row, places.message]
+        arrays += [places.first, places.stretch, places.opens]
         return int(self.vectors.nbytes + self.postings.nbytes + sum(a.nbytes for a in arrays))
 
     def id_of(self, row: int) -> bytes:

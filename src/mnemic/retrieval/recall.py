@@ -1,4 +1,4 @@
-"""The flow of a question: read it, embed it, score the channels, fuse, choose, load, fit the budget."""
+"""The flow of a question: read it, embed it, score the channels, rank the best, cut, load, pack."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from mnemic.models.tokens import count_tokens
 from mnemic.records import KINDS, Hit, Kind, MemoryRecord, Recall, Scope
 from mnemic.retrieval import channels
 from mnemic.retrieval.cache import ResidentIndexes
-from mnemic.retrieval.fuse import WEIGHTS, best_rows, diversify, fuse
+from mnemic.retrieval.clues import read_asked
+from mnemic.retrieval.features import Scored
+from mnemic.retrieval.fuse import best_rows, diversify, fuse
 from mnemic.retrieval.index import Index
+from mnemic.retrieval.ranking import Ranked, rank
 from mnemic.retrieval.timewords import TimeWindow, find_windows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.rows import asked_at, now_micros, to_micros
@@ -29,6 +32,12 @@ RECALLED: tuple[Kind, ...] = ("episodic", "semantic")
 NOWHERE = -2  # the code of a session that isn't there
 # Diversity chooses among this many times the hits that are asked for.
 POOL = 5
+# So many memories, the best by the plain sum, are ranked by all features.
+HEAD = 200
+# Memories that answer with less than this probability are left out, unless another bar is asked for. A
+# scope of at most `FEW` memories has no bar, and one of up to `MANY` a lower one: there is little to tell
+# relevance by, and little to hand over.
+DEFAULT_RELEVANCE, FEW, MANY = 0.025, 20, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ class Question:
     where: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
     diversity: float = 0.0
+    min_relevance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,12 @@ class Reader:
         with timer.step("embed"):
             vector, error = self._embed(question.text)
         with timer.step("score"):
-            scored = _score(index, question, vector, windows)
-            total = fuse(scored)
-            rows = _choose(index, total, allowed, question)
+            scored = score(index, question.text, vector, windows)
+        with timer.step("rank"):
+            ranked = rank(index, scored, candidates(scored, allowed, question))
+            chosen = _choose(index, ranked, question)
         with timer.step("load"):
-            found = self._load(scope, index, rows, question.limit)
-            hits = [Hit(record, float(total[row]), _shares(scored, row)) for row, record in found]
+            hits = self._load(scope, index, ranked, chosen, question.limit)
         tokens = None
         if question.budget is not None:
             with timer.step("pack"):
@@ -131,58 +141,84 @@ class Reader:
         return labelled
 
     def _load(
-        self, scope: Scope, index: Index, rows: Sequence[int], limit: int
-    ) -> list[tuple[int, MemoryRecord]]:
-        """Load the best rows; one that was forgotten a moment ago makes room for the next."""
-        found: list[tuple[int, MemoryRecord]] = []
+        self, scope: Scope, index: Index, ranked: Ranked, chosen: Sequence[int], limit: int
+    ) -> list[Hit]:
+        """Load the best; one that was forgotten a moment ago makes room for the next."""
+        found: list[Hit] = []
         at = 0
-        while len(found) < limit and at < len(rows):
-            some = rows[at : at + limit - len(found)]
-            keys = [index.id_of(int(row)) for row in some]
+        while len(found) < limit and at < len(chosen):
+            some = chosen[at : at + limit - len(found)]
+            keys = [index.id_of(int(ranked.rows[place])) for place in some]
             records = self.store.find_records(scope, keys)
-            for row, key in zip(some, keys, strict=True):
-                record = records.get(key)
-                if record is not None:
-                    found.append((int(row), record))
+            found += [
+                _hit(records[key], ranked, place)
+                for place, key in zip(some, keys, strict=True)
+                if key in records
+            ]
             at += len(some)
         return found
 
 
-def _score(
+def score(
     index: Index,
-    question: Question,
+    question: str,
     vector: NDArray[np.float32] | None,
     windows: Sequence[TimeWindow],
-) -> dict[str, Any]:
+) -> Scored:
+    """Score all memories of a scope for a question, whose vector may be missing."""
     live = None if index.columns.current.all() else index.columns.current
     cosine = np.zeros(len(index), np.float32) if vector is None else channels.meaning(index, vector)
+    terms = question_terms(question)
     meaning = channels.standardised(cosine, live)
-    words = channels.standardised(channels.wording(index, question_terms(question.text)), live)
+    words = channels.standardised(channels.wording(index, terms), live)
+    around = channels.around(index, meaning + words)
     scored = {
         "meaning": meaning,
         "words": words,
-        "around": channels.around(index, meaning + words),
-        "speaker": channels.speaker(index, question.text),
-        "source": channels.source(index, question.text),
+        "around": around,
+        "speaker": channels.speaker(index, question),
+        "source": channels.source(index, question),
         "time": channels.time(index, windows) if windows else None,
     }
-    return {name: scores for name, scores in scored.items() if scores is not None}
+    return Scored(
+        cosine=cosine,
+        meaning=meaning,
+        words=words,
+        around=around,
+        total=fuse({name: scores for name, scores in scored.items() if scores is not None}),
+        speaker=scored["speaker"],
+        time=scored["time"],
+        terms=terms,
+        asked=read_asked(question),
+    )
 
 
-def _choose(
-    index: Index, total: NDArray[np.float32], allowed: NDArray[np.bool_], question: Question
-) -> list[int]:
+def candidates(scored: Scored, allowed: NDArray[np.bool_], question: Question) -> NDArray[np.int64]:
+    """The rows that are ranked: the best by the plain sum."""
     # A few more than asked, for those that another process has just forgotten.
     most = question.limit * (POOL if question.diversity else 1) + 8
-    rows = best_rows(total, allowed, most)
+    return best_rows(scored.total, allowed, max(HEAD, most))
+
+
+def _choose(index: Index, ranked: Ranked, question: Question) -> list[int]:
+    """Places in the ranking, best first: those that are relevant enough."""
+    least = question.min_relevance
+    if least is None:
+        least = DEFAULT_RELEVANCE * min(1.0, max(0, len(index) - FEW) / (MANY - FEW))
+    places = np.flatnonzero(ranked.relevance >= least)
     if question.diversity:
-        rows = diversify(rows, total[rows], index.matrix[rows], question.diversity)
-    return [int(row) for row in rows]
+        pool = places[: question.limit * POOL + 8]
+        rows = ranked.rows[pool]
+        order = diversify(
+            np.arange(len(pool)), ranked.scores[pool], index.matrix[rows], question.diversity
+        )
+        places = pool[order]
+    return [int(place) for place in places]
 
 
-def _shares(scored: Mapping[str, Any], row: int) -> dict[str, float]:
-    """What each channel gave to the score of a row."""
-    return {name: float(scores[row]) * WEIGHTS[name] for name, scores in scored.items()}
+def _hit(record: MemoryRecord, ranked: Ranked, place: int) -> Hit:
+    shares = {name: float(given[place]) for name, given in ranked.shares.items()}
+    return Hit(record, float(ranked.scores[place]), shares, float(ranked.relevance[place]))
 
 
 def _matches(metadata: Mapping[str, Any], key: str, wanted: Any) -> bool:

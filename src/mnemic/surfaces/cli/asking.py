@@ -52,6 +52,10 @@ def recall(
         typer.Option(help="Only with metadata key=text, or key:=json (page:=3); repeatable."),
     ] = None,
     diversity: Annotated[float, typer.Option(help="0 to 1: prefer hits that differ.")] = 0.0,
+    min_relevance: Annotated[
+        float | None,
+        typer.Option(help="0 to 1: leave out what is less likely to answer; 0 shows all."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask for memories: the best first, with their scores and why.
@@ -70,13 +74,19 @@ def recall(
             tags=tag or (),
             where=_pairs(where or []),
             diversity=diversity,
+            min_relevance=min_relevance,
         )
     if as_json:
         show_json(
             {
                 "query": found.query,
                 "hits": [
-                    {"score": hit.score, "channels": dict(hit.channels), "memory": hit.memory}
+                    {
+                        "score": hit.score,
+                        "relevance": hit.relevance,
+                        "channels": dict(hit.channels),
+                        "memory": hit.memory,
+                    }
                     for hit in found
                 ],
                 "tokens": found.tokens,
@@ -86,7 +96,10 @@ def recall(
             }
         )
     elif not found:
-        out.print("Nothing found. `mnemic stats` shows whose memory holds what.")
+        out.print(
+            "Nothing here answers that. --min-relevance 0 shows the nearest there is; `mnemic stats`,"
+            " whose memory holds what."
+        )
     else:
         out.print(hit_table(found))
         spent = sum(found.timings_ms.values())
@@ -98,16 +111,16 @@ def recall(
 
 
 def hit_table(found: Recall) -> Table:
-    """Hits as a table: score, when and who, what, why."""
+    """Hits as a table: how likely each answers, when and who, what, why."""
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("match", justify="right", no_wrap=True)
     table.add_column("said", no_wrap=True)
     table.add_column("memory", ratio=3, overflow="fold")
     table.add_column("why", ratio=2, style="dim")
     for hit in found:
         memory = hit.memory
         table.add_row(
-            f"{hit.score:.2f}",
+            f"{hit.relevance:.2f}",
             f"{memory.said_at:%Y-%m-%d}",
             Text.assemble(
                 (f"{safe(memory.speaker or memory.source)}: ", "bold"),

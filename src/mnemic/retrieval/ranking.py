@@ -1,0 +1,147 @@
+"""The fitted part of a recall: features -> a score, and the probability that a memory answers. Pure.
+
+Both are linear, with weights from `fitted.json`; `scripts/fit_ranking.py` makes that file, and tells on
+what it was fitted. A score has one set of weights for people talking and one for talks with an assistant,
+and is made of parts that can be told apart (`Hit.channels`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnemic.retrieval.features import FEATURES, Scored, conversation_kind, look, nearness
+from mnemic.retrieval.index import Index
+from mnemic.retrieval.postings import Floats
+
+Matrix = NDArray[np.float32]
+
+# What the probability rests on, beside the score.
+SIGNALS = (
+    "score",
+    "share of the scores",
+    "behind the best",
+    "rank",
+    "covered",
+    "more covered within two turns",
+    "more covered by its session",
+    "meaning",
+    "words",
+    "nearness",
+    "speaker named",
+    "another speaker named",
+    "most covered",
+    "most covered by a session",
+    "nearest",
+    "terms",
+    "assistant",
+    "size",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was fitted: weights of features (`shared`, and what `kind` adds), and of signals."""
+
+    shared: Floats
+    kind: Floats
+    signals: Floats
+    bias: float
+
+    def weights(self, kind: float) -> Floats:
+        """The weights of features for a kind of conversation: -1 people, 1 an assistant."""
+        return self.shared + np.float32(kind) * self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Candidates, best first: their rows, scores, probabilities, and what each group of features gave."""
+
+    rows: NDArray[np.int64]
+    scores: Floats
+    relevance: Floats
+    shares: Mapping[str, Floats]
+
+
+@lru_cache(maxsize=1)
+def load_fitted() -> Fitted:
+    """Read the weights that come with the package."""
+    text = resources.files("mnemic.retrieval").joinpath("fitted.json").read_text("utf-8")
+    raw: dict[str, Any] = json.loads(text)
+    return Fitted(
+        shared=_named(raw["shared"], FEATURES),
+        kind=_named(raw["kind"], FEATURES),
+        signals=_named(raw["signals"], SIGNALS),
+        bias=float(raw["bias"]),
+    )
+
+
+def _named(values: Mapping[str, float], names: Any) -> Floats:
+    return np.array([values[name] for name in names], dtype=np.float32)
+
+
+def rank(index: Index, scored: Scored, rows: NDArray[np.int64]) -> Ranked:
+    """Put candidates in order, and say how likely each is to answer."""
+    fitted = load_fitted()
+    kind = conversation_kind(index)
+    features = look(index, scored, rows)
+    given = features * fitted.weights(kind)
+    scores = given.sum(axis=1)
+    order = np.lexsort((rows, -scores))
+    rows, scores, features, given = rows[order], scores[order], features[order], given[order]
+    seen = signals(index, scored, rows, scores, features)
+    odds = seen @ fitted.signals + np.float32(fitted.bias)
+    relevance: Floats = 1.0 / (1.0 + np.exp(-odds))
+    return Ranked(rows, scores, relevance, _shares(given))
+
+
+def signals(
+    index: Index, scored: Scored, rows: NDArray[np.int64], scores: Floats, features: Matrix
+) -> Matrix:
+    """What the probability rests on, for candidates in order: shape `(len(rows), len(SIGNALS))`."""
+    names = list(FEATURES)
+    size = len(rows)
+
+    def feature(name: str) -> Floats:
+        return features[:, names.index(name)]
+
+    def all_alike(value: float) -> Floats:
+        return np.full(size, value, dtype=np.float32)
+
+    weights = np.exp(scores - scores.max())
+    own = feature("covered")
+    near = nearness(index, scored.cosine[rows])
+    columns = {
+        "score": scores,
+        "share of the scores": np.log(weights / weights.sum() + 1e-9),
+        "behind the best": scores - scores.max(),
+        "rank": np.log1p(np.arange(size)),
+        "nearness": near,
+        "most covered": all_alike((own + feature("more covered within two turns")).max()),
+        "most covered by a session": all_alike(
+            (own + feature("more covered by its session")).max()
+        ),
+        "nearest": all_alike(near.max()),
+        "terms": all_alike(np.log1p(len(scored.terms))),
+        "assistant": all_alike(conversation_kind(index)),
+        "size": all_alike(np.log(len(index))),
+    }
+    chosen = [columns[name] if name in columns else feature(name) for name in SIGNALS]
+    return np.stack(chosen, axis=1).astype(np.float32, copy=False)
+
+
+def _shares(given: Matrix) -> dict[str, Floats]:
+    """What each group of features gave; a group that is silent for all of them is left out."""
+    groups = list(FEATURES.values())
+    shares = {
+        group: given[:, [at for at, name in enumerate(groups) if name == group]].sum(axis=1)
+        for group in dict.fromkeys(groups)
+    }
+    return {group: values for group, values in shares.items() if values.any()}
