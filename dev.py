@@ -60,6 +60,8 @@ REQUIREMENTS = {
         "agent",
         "--extra",
         "redis",
+        "--extra",
+        "eval",
         "pyproject.toml",
         "requirements/dev.in",
     ],

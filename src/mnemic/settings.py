@@ -114,3 +114,10 @@ def default_db() -> str:
     from platformdirs import user_data_path
 
     return str(Path(user_data_path("mnemic", appauthor=False)) / "memory.db")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: the user's cache directory (made when first written to)."""
+    from platformdirs import user_cache_path
+
+    return Path(user_cache_path("mnemic", appauthor=False))

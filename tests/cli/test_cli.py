@@ -121,7 +121,7 @@ def test_one_life(db: str, tmp_path: Path) -> None:
 
     found = mnemic("recall", "Which city does Ana live in?", *ana)
     assert found["hits"][0]["memory"]["id"] == id
-    assert set(found["hits"][0]) == {"score", "channels", "memory"}
+    assert set(found["hits"][0]) == {"score", "relevance", "channels", "memory"}
     listed = mnemic("list", *ana)
     assert [record["text"] for record in listed] == [said[0], "My sister paints boats."]
     shown = mnemic("show", id, *ana)
@@ -155,7 +155,7 @@ def test_what_people_see(call: Call, db: str) -> None:
         "remember", "i moved to [bold]Lisbon[/]", "--name", "Ana", *at
     ).out.replace("\n", " ")
     elsewhere = call("recall", "where?", "--db", db, "--user", "nobody").out
-    assert "Nothing found" in elsewhere
+    assert "Nothing here answers that" in elsewhere
     assert "Ana: I moved to [bold]Lisbon[/]." in call("recall", "Which city?", *at).out
     listed = call("list", *at).out
     assert id in listed
@@ -335,7 +335,15 @@ def test_every_command_has_help_and_an_example() -> None:
         "remember recall context sessions timezone list show history forget stats doctor reembed"
     )
     names += " backup restore import"
-    assert set(group.commands) == {*names.split(), "export", "chat", "demo", "facts", "procedures"}
+    assert set(group.commands) == {
+        *names.split(),
+        "export",
+        "chat",
+        "demo",
+        "eval",
+        "facts",
+        "procedures",
+    }
     within = {
         f"{outer} {name}": command
         for outer in ("facts", "procedures")

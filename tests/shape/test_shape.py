@@ -28,7 +28,8 @@ PARAMETERS = 7
 RANKS = (
     {"testing", "__main__"},
     {"surfaces", "integrations"},
-    {"evaluation", "transfer", "demo"},
+    {"evaluation"},
+    {"transfer", "demo"},
     {"mnemic"},
     {"agent", "aio"},
     {"awaiting"},

@@ -171,6 +171,7 @@ def load_commands() -> None:
         chat,
         context,
         demo,
+        evaluating,
         facts,
         keeping,
         moving,
