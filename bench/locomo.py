@@ -75,7 +75,7 @@ def ask_all(memory: Memory, sample: dict[str, Any]) -> list[Row]:
         if qa["category"] == UNANSWERABLE or not evidence:
             continue
         start = perf_counter()
-        found = handle.recall(qa["question"], limit=max(KS) * 2)
+        found = handle.recall(qa["question"], limit=max(KS) * 2, min_relevance=0)
         spent = (perf_counter() - start) * 1000
         ranked = {"mnemic": ids_in_order(found), **baselines(handle, qa["question"])}
         rows.append(

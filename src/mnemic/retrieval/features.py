@@ -26,6 +26,7 @@ _BEST = 3  # of a session
 _UNRELATED, _PRIOR = 0.1, 20
 _SAMPLE = 512  # memories that tell it
 # Beyond these a value says no more: stores come in shapes that nothing was fitted on.
+_HANDFUL = 30
 _LAST_RANK = 200
 _FARTHEST = 30  # messages from a session's first
 _LONGEST = 2.0  # standard deviations of length
@@ -74,6 +75,11 @@ FEATURES: dict[str, str] = {
     "count, asked how many": "form",
     "liking, asked for advice": "form",
 }
+_HABITS = [
+    at
+    for at, (name, group) in enumerate(FEATURES.items())
+    if group in ("session", "source", "form") or name.startswith("late")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,10 @@ def look(index: Index, scored: Scored, rows: NDArray[np.int64]) -> NDArray[np.fl
         signs["count"] * asked.number,
         signs["liking"] * asked.advice,
     ]
-    return np.stack(columns, axis=1).astype(np.float32, copy=False)
+    table = np.stack(columns, axis=1).astype(np.float32, copy=False)
+    # Among a handful of memories the question's own words count, and habits of conversations hardly.
+    table[:, _HABITS] *= np.float32(len(index) / (len(index) + _HANDFUL))
+    return table
 
 
 def conversation_kind(index: Index) -> float:
