@@ -269,11 +269,15 @@ class Checker:
         """What is there is found by its own words, and what was forgotten isn't."""
         alive, dead = self.book.alive, self.book.dead()
         for place in rng.sample(sorted(alive), min(sample, len(alive))):
-            hits = memory.user(place[0]).recall(first_sentence(alive[place].content), limit=3)
+            hits = memory.user(place[0]).recall(
+                first_sentence(alive[place].content), limit=3, min_relevance=0
+            )
             if hits.error or not any(place[1] in hit.memory.message_ids for hit in hits):
                 self.tally.fault("not_recalled", f"{place} by its own words ({hits.error})")
         for place in rng.sample(sorted(dead), min(sample, len(dead))):
-            hits = memory.user(place[0]).recall(first_sentence(dead[place].content))
+            hits = memory.user(place[0]).recall(
+                first_sentence(dead[place].content), min_relevance=0
+            )
             if any(mark_of(dead[place].content) in hit.memory.text.casefold() for hit in hits):
                 self.tally.fault("resurrected", f"{place} was forgotten, and is recalled")
         self.tally.checked["recalls"] += min(sample, len(alive)) + min(sample, len(dead))

@@ -168,7 +168,7 @@ class Copies:
                 self.tally.fault("missing", f"{path.name} has more messages than its restore")
             for user, id in rng.sample(sorted(content), min(3, len(content))):
                 asked = first_sentence(content[user, id].content)
-                hits = memory.user(user).recall(asked, limit=3)
+                hits = memory.user(user).recall(asked, limit=3, min_relevance=0)
                 if not any(id in hit.memory.message_ids for hit in hits):
                     self.tally.fault("not_recalled", f"{id} of a restored {path.name}")
         self.tally.checked["backups restored and asked"] += 1

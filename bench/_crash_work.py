@@ -184,7 +184,7 @@ class Worker:
 
     def look_for(self, handle: ScopedMemory, text: str) -> None:
         """What this process has just said, it finds."""
-        hits = handle.recall(first_sentence(text), limit=5)
+        hits = handle.recall(first_sentence(text), limit=5, min_relevance=0)
         if not any(mark_of(text) in hit.memory.text.casefold() for hit in hits):
             self.note(fault="not_recalled", says=f"{text[:60]!r}, just after it was remembered")
 
@@ -194,7 +194,7 @@ class Worker:
         earlier = plan.round - rng.choice([0, 0, 0, 1, 2, 5])
         place = (plan.slot, max(0, earlier) % 4096, rng.randint(1, max(20, self.call)), 0)
         asked = first_sentence(text_of(plan.seed, *place)[1])
-        hits = self.store.user(user).recall(asked, limit=3)
+        hits = self.store.user(user).recall(asked, limit=3, min_relevance=0)
         return rng.choice(hits).memory if hits else None
 
     def forget(self, user: str) -> None:

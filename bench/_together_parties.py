@@ -176,7 +176,7 @@ class Party:
         """Ask for what the event says; nothing that is known to be gone may be answered."""
         handle = self.memory.user(event.user)
         asked = first_sentence(event.text)
-        hits = self.call("recall", lambda: handle.recall(asked, limit=5))
+        hits = self.call("recall", lambda: handle.recall(asked, limit=5, min_relevance=0))
         for hit in hits or ():
             if hit.memory.id in self.dead:
                 self.fault("seen_again", f"{hit.memory.id} was forgotten, and is recalled")
@@ -240,7 +240,9 @@ class Writer(Party):
         for message in said:
             asked = first_sentence(message["content"])
             handle = self.memory.user(user)
-            hits = self.call("recall", lambda h=handle, a=asked: h.recall(a, limit=40))  # type: ignore[misc]
+            hits = self.call(
+                "recall", lambda h=handle, a=asked: h.recall(a, limit=40, min_relevance=0)
+            )  # type: ignore[misc]
             mine = [h.memory.id for h in hits or () if message["id"] in h.memory.message_ids]
             found[message["id"]] = tuple(mine)
         return found
