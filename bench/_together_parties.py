@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import partial
 from math import log
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -239,10 +240,8 @@ class Writer(Party):
         found: dict[str, tuple[str, ...]] = {}
         for message in said:
             asked = first_sentence(message["content"])
-            handle = self.memory.user(user)
-            hits = self.call(
-                "recall", lambda h=handle, a=asked: h.recall(a, limit=40, min_relevance=0)
-            )  # type: ignore[misc]
+            ask = partial(self.memory.user(user).recall, asked, limit=40, min_relevance=0)
+            hits = self.call("recall", ask)
             mine = [h.memory.id for h in hits or () if message["id"] in h.memory.message_ids]
             found[message["id"]] = tuple(mine)
         return found
