@@ -175,4 +175,4 @@ def test_data_card_states_the_counts() -> None:
         counts = f"{len(talk['sessions'])} | {said} | {len(talk['questions'])} |"
         assert any(f"`{path.name}`" in line and counts in line for line in card.splitlines()), path
         messages, questions = messages + said, questions + len(talk["questions"])
-    assert f"{messages:,} messages and {questions} questions in all" in card
+    assert f"{messages:,} messages and {questions:,} questions in all" in card
