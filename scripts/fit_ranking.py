@@ -31,10 +31,12 @@ from mnemic.evaluation.datasets import Conversation, Question, read_data, shippe
 from mnemic.evaluation.measures import sentences
 from mnemic.evaluation.vectors import KeptVectors
 from mnemic.memory import ScopedMemory
+from mnemic.models.embedder import embed_question
 from mnemic.models.minilm import MiniLM
+from mnemic.retrieval.clues import subject_of
 from mnemic.retrieval.features import FEATURES, Scored, conversation_kind, look
 from mnemic.retrieval.index import Index
-from mnemic.retrieval.ranking import SIGNALS, signals
+from mnemic.retrieval.ranking import SIGNALS, signals, tokens_met
 from mnemic.retrieval.recall import Question as Asked
 from mnemic.retrieval.recall import candidates, score
 from mnemic.retrieval.timewords import find_windows
@@ -72,6 +74,7 @@ class Example:
     scored: Scored
     rows: NDArray[np.int64]
     features: NDArray[np.float32]
+    meets: NDArray[np.float32]
     labels: NDArray[np.bool_]
     ids: tuple[tuple[str, ...], ...]
     kind: float
@@ -173,10 +176,11 @@ def look_at(handle: ScopedMemory, source: str, talk: str, question: Question) ->
     reader = core.reader()
     assert reader is not None
     index = reader.indexes.current(handle.scope, reader.known)
-    vector = core.embedder.embed([question.text])[0]
+    vector, states = embed_question(core.embedder, subject_of(question.text))
     windows = find_windows(question.text, asked_at(question.at, index.stand.settings))
     scored = score(index, question.text, vector, windows)
     rows = candidates(scored, np.ones(len(index), np.bool_), Asked(question.text))
+    met = reader.meet(handle.scope, index, rows, states)
     records = core.store.find_records(handle.scope, [index.id_of(int(row)) for row in rows])
     ids = tuple(records[index.id_of(int(row))].message_ids for row in rows)
     evidence = set(question.evidence)
@@ -187,7 +191,8 @@ def look_at(handle: ScopedMemory, source: str, talk: str, question: Question) ->
         index=index,
         scored=scored,
         rows=rows,
-        features=look(index, scored, rows),
+        features=look(index, scored, rows, met),
+        meets=tokens_met(met, len(rows)),
         labels=np.array([bool(evidence & set(some)) for some in ids]),
         ids=ids,
         kind=conversation_kind(index),
@@ -280,7 +285,9 @@ def seen(example: Example, scores: Floats) -> tuple[NDArray[np.float32], NDArray
     """The signals and labels of the first candidates, in order."""
     order = np.lexsort((example.rows, -scores))
     rows, ranked = example.rows[order], scores[order].astype(np.float32)
-    table = signals(example.index, example.scored, rows, ranked, example.features[order])
+    table = signals(
+        example.index, example.scored, rows, ranked, example.features[order], example.meets[order]
+    )
     return table[:SMALL_TOP], example.labels[order][:SMALL_TOP]
 
 

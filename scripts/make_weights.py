@@ -263,7 +263,7 @@ def add_layer(
 def build(
     weights: Mapping[str, Array], smooth: Mapping[tuple[int, str], Array] | None
 ) -> tuple[onnx.ModelProto, dict[tuple[int, str], str]]:
-    """Return the model (one text's ids -> one unit vector), and the inputs of its linear layers.
+    """Return the model (one text's ids -> its unit vector, and its tokens'), and its linear layers' inputs.
 
     Without `smooth` it is the float model, with those inputs among its outputs.
     """
@@ -276,7 +276,11 @@ def build(
     mean = graph.node("ReduceMean", x, graph.constant([1]), keepdims=0)
     norm = graph.node("ReduceL2", mean, graph.constant([1]), keepdims=1)
     graph.nodes.append(helper.make_node("Div", [mean, norm], ["embedding"], name="embedding"))
-    outputs: dict[str, list[int | str]] = {"embedding": [1, WIDTH]}
+    graph.nodes.append(helper.make_node("Identity", [x], ["tokens_in_context"], name="tokens"))
+    outputs: dict[str, list[int | str]] = {
+        "embedding": [1, WIDTH],
+        "tokens_in_context": [1, "tokens", WIDTH],
+    }
     if exact:
         outputs |= {name: [1, "tokens", WIDTH] for name in graph.watched.values()}
     return graph.model(outputs), graph.watched

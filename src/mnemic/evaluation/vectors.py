@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnemic.models.embedder import Embedder
+from mnemic.models.embedder import Embedder, embed_coded
 
 _CHUNK = 500
 
 
 class KeptVectors:
-    """An embedder whose vectors are kept in a file, by the model's identity and the text.
+    """An embedder whose vectors and codes are kept in a file, by the model's identity and the text.
 
     All that the embedder can do beside `embed` is passed on. `asked` and `made` count texts.
     """
@@ -35,7 +35,8 @@ class KeptVectors:
         self._file.execute("PRAGMA journal_mode=WAL")
         self._file.execute("PRAGMA synchronous=OFF")
         self._file.execute(
-            "CREATE TABLE IF NOT EXISTS vectors(key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS vectors(key BLOB PRIMARY KEY, vector BLOB, codes BLOB)"
+            " WITHOUT ROWID"
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -43,6 +44,10 @@ class KeptVectors:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As the embedder would; what was asked for before comes from the file, to the bit."""
+        return self.embed_coded(texts)[0]
+
+    def embed_coded(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[bytes]]:
+        """The same with the codes of tokens, empty where the embedder makes none."""
         with self._lock:
             keys = [_digest(text) for text in texts]
             kept = self._kept(keys)
@@ -50,28 +55,27 @@ class KeptVectors:
             self.asked += len(texts)
             self.made += len(missing)
             if missing:
-                vectors = self._embedder.embed(list(missing.values()))
-                for key, vector in zip(missing, vectors, strict=True):
-                    kept[key] = vector.astype("<f4").tobytes()
-                self._file.executemany(
-                    "INSERT OR IGNORE INTO vectors VALUES (?, ?)",
-                    [(key, kept[key]) for key in missing],
-                )
+                vectors, codes = embed_coded(self._embedder, list(missing.values()))
+                made = zip(missing, vectors.astype("<f4"), codes, strict=True)
+                rows = [(key, vector.tobytes(), code) for key, vector, code in made]
+                kept |= {key: (vector, code) for key, vector, code in rows}
+                self._file.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
                 self._file.commit()
-        raw = b"".join(kept[key] for key in keys)
-        return np.frombuffer(raw, dtype="<f4").reshape(len(texts), self.dimensions).copy()
+        raw = b"".join(kept[key][0] for key in keys)
+        vectors = np.frombuffer(raw, dtype="<f4").reshape(len(texts), self.dimensions).copy()
+        return vectors, [kept[key][1] for key in keys]
 
-    def _kept(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
+    def _kept(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        found: dict[bytes, tuple[bytes, bytes]] = {}
         for at in range(0, len(keys), _CHUNK):
             some = keys[at : at + _CHUNK]
             marks = ",".join("?" * len(some))
             rows = self._file.execute(
-                f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some
+                f"SELECT key, vector, codes FROM vectors WHERE key IN ({marks})", some
             )
-            found.update(rows.fetchall())
+            found |= {key: (vector, codes) for key, vector, codes in rows}
         size = 4 * self.dimensions
-        return {key: vector for key, vector in found.items() if len(vector) == size}
+        return {key: made for key, made in found.items() if len(made[0]) == size}
 
     def close(self) -> None:
         """Close the file and the embedder."""
@@ -84,7 +88,9 @@ class KeptVectors:
 def identity(embedder: Embedder) -> str:
     """What its vectors follow from: its checksums where it tells them, else its name and dimensions."""
     tell = getattr(embedder, "checksums", None)
-    return f"{embedder.name}/{embedder.dimensions}/{tell() if callable(tell) else ''}"
+    return (
+        f"{embedder.name}/{embedder.dimensions}/{sorted(tell().items()) if callable(tell) else ''}"
+    )
 
 
 def _digest(text: str) -> bytes:

@@ -1,12 +1,13 @@
-"""What an embedder is: one method, two facts about it, and one optional ability.
+"""What an embedder is: one method, two facts about it, and two optional abilities.
 
 It makes no choice of model (`mnemic.models.choose` does) and keeps no vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,24 @@ class MeasuresText(Protocol):
         ...
 
 
+class CodesTokens(Protocol):
+    """The optional ability of an embedder that also tells what each word means where it stands.
+
+    A token's state is `8 * token_bytes` numbers, and its code the bits of their signs: the more a state
+    points where a code does, the nearer their meanings.
+    """
+
+    token_bytes: int
+
+    def embed_coded(self, texts: Sequence[str]) -> tuple[Vectors, list[bytes]]:
+        """Return what `embed` does, and the codes of each text's tokens, one behind the other."""
+        ...
+
+    def embed_states(self, text: str) -> tuple[Vectors, Vectors]:
+        """Return a question's vector, shape `(dimensions,)`, and the states of its tokens."""
+        ...
+
+
 def identity_of(embedder: Embedder) -> tuple[str, int]:
     """What a store remembers of an embedder: its name, and the length of its vectors.
 
@@ -67,19 +86,60 @@ def identity_of(embedder: Embedder) -> tuple[str, int]:
     return name, dimensions
 
 
-def embed_checked(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """Embed, and refuse what isn't one finite unit vector a text (`BadVector`).
+def embed_coded(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, list[bytes]]:
+    """Embed with the codes of tokens: empty ones, where the embedder makes none.
 
-    An embedder is other people's code: whatever it raises becomes `EmbedderUnavailable`.
+    Refuses what isn't one finite unit vector a text (`BadVector`); what else an embedder raises becomes
+    `EmbedderUnavailable`.
     """
+    size = getattr(embedder, "token_bytes", None)
+    with _explained(embedder):
+        if size is None:
+            made, codes = embedder.embed(texts), [b""] * len(texts)
+        else:
+            made, codes = cast(CodesTokens, embedder).embed_coded(texts)
+        vectors = np.asarray(made, dtype=np.float32)
+    if len(codes) != len(texts) or any(len(code) % size for code in codes if size):
+        raise BadVector(f"{embedder.name} returned codes of tokens that don't fit its texts")
+    return _checked(embedder, texts, vectors), codes
+
+
+def embed_checked(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """The vectors alone; raises as `embed_coded` does."""
+    return embed_coded(embedder, texts)[0]
+
+
+def embed_question(embedder: Embedder, text: str) -> tuple[Vectors, Vectors]:
+    """A question's vector and the states of its tokens: none, where the embedder tells none.
+
+    States have length 1, shape `(tokens, 8 * token_bytes)`. Raises as `embed_coded` does.
+    """
+    size = getattr(embedder, "token_bytes", None)
+    if size is None:
+        return embed_checked(embedder, [text])[0], np.zeros((0, 0), np.float32)
+    with _explained(embedder):
+        made, told = cast(CodesTokens, embedder).embed_states(text)
+        vector, states = np.asarray(made, np.float32)[None], np.asarray(told, np.float32)
+    if states.ndim != 2 or states.shape[1] != 8 * size or not np.isfinite(states).all():
+        raise BadVector(f"{embedder.name} returned states of tokens that don't fit their codes")
+    states = states / np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-6)
+    return _checked(embedder, [text], vector)[0], states
+
+
+@contextmanager
+def _explained(embedder: Embedder) -> Iterator[None]:
+    """An embedder is other people's code: whatever it raises becomes `EmbedderUnavailable`."""
     try:
-        vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+        yield
     except EmbedderError:
         raise
     except Exception as error:
         raise EmbedderUnavailable(
             f"{embedder.name} failed: {type(error).__name__}: {shown(str(error))}"
         ) from error
+
+
+def _checked(embedder: Embedder, texts: Sequence[str], vectors: Vectors) -> Vectors:
     wanted = (len(texts), embedder.dimensions)
     if vectors.shape != wanted:
         raise BadVector(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mnemic.errors import EmbedderUnavailable
 from mnemic.forking import renew_in_child
+from mnemic.models.terms import stop_words
 from mnemic.settings import silence_libraries
 
 __all__ = ["MiniLM"]
@@ -34,6 +35,7 @@ _MAX_TOKENS = 256
 _FIRST, _LAST = 101, 102  # [CLS] and [SEP], added around the tokens of the text
 _SLICE = 16  # texts a thread takes at once
 _UNREADABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs
+_CODED = 192  # dimensions of a token's state whose signs make its code
 _REINSTALL = "Reinstall the package `mnemic`, or configure another embedder."
 
 
@@ -47,7 +49,9 @@ class _Loaded:
     """What is in memory once the model was read; both callables may be used by many threads."""
 
     encode: Callable[[str], _Encoding]
-    infer: Callable[[NDArray[np.int64]], NDArray[np.float32]]  # (1, tokens) -> (dimensions,)
+    # (1, tokens) -> the vector (dimensions,) and, where asked for, the tokens' states (tokens, dimensions)
+    infer: Callable[[NDArray[np.int64], bool], list[NDArray[np.float32]]]
+    light: NDArray[np.bool_]  # by token: whether it means little by itself
     pool: ThreadPoolExecutor
 
 
@@ -68,6 +72,7 @@ class MiniLM:
     name: str = _NAME
     dimensions: int = _DIMENSIONS
     max_tokens: int = _MAX_TOKENS
+    token_bytes: int = _CODED // 8
 
     def __init__(self, threads: int | None = None, *, folder: Traversable | None = None) -> None:
         if threads is not None and threads < 1:
@@ -86,22 +91,50 @@ class MiniLM:
         Raises `EmbedderUnavailable` if the model can't be loaded.
         """
         vectors = np.empty((len(texts), _DIMENSIONS), dtype=np.float32)
-        if not len(texts):
-            return vectors
+
+        def one(loaded: _Loaded, row: int) -> None:
+            (vectors[row],) = loaded.infer(_ids_of(loaded, texts[row]), False)
+
+        self._each(len(texts), one)
+        return vectors
+
+    def embed_coded(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[bytes]]:
+        """Return what `embed` does, and the codes of each text's tokens that mean something by themselves.
+
+        A code is the signs of the first half of the token's last state: 24 bytes. Those of stop words and
+        punctuation are left out, unless there is nothing else.
+        """
+        vectors = np.empty((len(texts), _DIMENSIONS), dtype=np.float32)
+        codes = [b""] * len(texts)
+
+        def one(loaded: _Loaded, row: int) -> None:
+            vectors[row], states = _states_of(loaded, texts[row])
+            codes[row] = np.packbits(states > 0, axis=1).tobytes()
+
+        self._each(len(texts), one)
+        return vectors, codes
+
+    def embed_states(self, text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return a question's vector, and the states behind its codes: shape `(tokens, 192)`."""
+        return _states_of(self._load(), text)
+
+    def _each(self, count: int, one: Callable[[_Loaded, int], None]) -> None:
+        """Do it for each text, shared out to the threads."""
+        if not count:
+            return
         loaded = self._load()
 
-        def fill(start: int) -> None:
-            for row in range(start, min(start + _SLICE, len(texts))):
-                vectors[row] = _embed_one(loaded, texts[row])
+        def some(start: int) -> None:
+            for row in range(start, min(start + _SLICE, count)):
+                one(loaded, row)
 
-        starts = range(0, len(texts), _SLICE)
+        starts = range(0, count, _SLICE)
         if len(starts) == 1 or self._threads == 1:
             for start in starts:
-                fill(start)
+                some(start)
         else:
-            for _ in loaded.pool.map(fill, starts):
+            for _ in loaded.pool.map(some, starts):
                 pass  # an error in a thread is raised here
-        return vectors
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has: none truncated, [CLS] and [SEP] not counted.
@@ -119,6 +152,10 @@ class MiniLM:
         They are indices into `text` as it was given, in order; what lies between is no token.
         """
         return list(self._load().encode(_readable(text)).offsets)
+
+    def checksums(self) -> dict[str, str]:
+        """The SHA-256 of each of the model's files, as its manifest has them; `load` holds them to it."""
+        return _read_checksums(self._folder or _bundled())
 
     def close(self) -> None:
         """Let go of the model and its threads; a later call loads it again.
@@ -154,9 +191,17 @@ def _readable(text: str) -> str:
     return _UNREADABLE.sub(" ", text)
 
 
-def _embed_one(loaded: _Loaded, text: str) -> NDArray[np.float32]:
+def _ids_of(loaded: _Loaded, text: str) -> NDArray[np.int64]:
     tokens = loaded.encode(_readable(text)).ids[:_MAX_TOKENS]
-    return loaded.infer(np.array([[_FIRST, *tokens, _LAST]], dtype=np.int64))
+    return np.array([[_FIRST, *tokens, _LAST]], dtype=np.int64)
+
+
+def _states_of(loaded: _Loaded, text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A text's vector, and the states of its tokens, those left out that mean little by themselves."""
+    ids = _ids_of(loaded, text)
+    vector, states = loaded.infer(ids, True)
+    kept = ~loaded.light[ids[0, 1:-1]]
+    return vector, states[1:-1][kept if kept.any() else slice(None), :_CODED]
 
 
 def _bundled() -> Traversable:
@@ -169,11 +214,11 @@ def _read(folder: Traversable, threads: int) -> _Loaded:
     model = _read_checked(folder, "model.onnx", sums)
     tokenizer = _read_checked(folder, "tokenizer.json", sums)
     try:
-        encode, infer = _open_tokenizer(tokenizer), _open_session(model)
+        (encode, light), infer = _open_tokenizer(tokenizer), _open_session(model)
     except ImportError as error:
         raise EmbedderUnavailable(f"The bundled embedder needs {error.name}: {error}") from error
     pool = ThreadPoolExecutor(threads, thread_name_prefix="mnemic-minilm")
-    return _Loaded(encode, infer, pool)
+    return _Loaded(encode, infer, light, pool)
 
 
 def _read_checksums(folder: Traversable) -> dict[str, str]:
@@ -204,8 +249,13 @@ def _read_checked(folder: Traversable, name: str, sums: dict[str, str]) -> bytes
     return content
 
 
-def _open_tokenizer(content: bytes) -> Callable[[str], _Encoding]:
-    """Return what turns a text into tokens; "[SEP]" and the like in a text are plain text."""
+def _open_tokenizer(
+    content: bytes,
+) -> tuple[Callable[[str], _Encoding], NDArray[np.bool_]]:
+    """Return what turns a text into tokens, and which of these are stop words or hold no letter or digit.
+
+    "[SEP]" and the like in a text are plain text.
+    """
     from tokenizers import Tokenizer
 
     tokenizer: Any = Tokenizer.from_str(content.decode())
@@ -214,11 +264,16 @@ def _open_tokenizer(content: bytes) -> Callable[[str], _Encoding]:
     def encode(text: str) -> _Encoding:
         return cast(_Encoding, tokenizer.encode(text, add_special_tokens=False))
 
-    return encode
+    light = np.zeros(tokenizer.get_vocab_size(), dtype=np.bool_)
+    for token, number in tokenizer.get_vocab().items():
+        light[number] = token in stop_words() or not any(map(str.isalnum, token))
+    return encode, light
 
 
-def _open_session(content: bytes) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-    """Return what computes one text's vector: ids of shape (1, tokens) to floats (384,)."""
+def _open_session(
+    content: bytes,
+) -> Callable[[NDArray[np.int64], bool], list[NDArray[np.float32]]]:
+    """Return what computes one text's vector, and its tokens' states where they are asked for."""
     silence_libraries()
     runtime: Any = import_module("onnxruntime")  # it has no type stubs
     options = runtime.SessionOptions()
@@ -227,7 +282,8 @@ def _open_session(content: bytes) -> Callable[[NDArray[np.int64]], NDArray[np.fl
     options.log_severity_level = 3  # errors only
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
-    def infer(ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        return cast("NDArray[np.float32]", session.run(None, {"input_ids": ids})[0][0])
+    def infer(ids: NDArray[np.int64], tokens: bool) -> list[NDArray[np.float32]]:
+        outputs = ["embedding", "tokens_in_context"] if tokens else ["embedding"]
+        return [values[0] for values in session.run(outputs, {"input_ids": ids})]
 
     return infer

@@ -17,10 +17,12 @@ _WORDS = {
         allergic usually want interested fan planning""",
 }
 _SIGNS = {word: sign for sign, words in _WORDS.items() for word in words.split()}
-SIGNS = ("asks", *_WORDS)
+SIGNS = ("asks", *_WORDS, "name")
 
 _WORD = re.compile(r"[a-z']+")
 _DATED = re.compile(r"\d(?:st|nd|rd|th|am|pm)\b|\b(?:19|20)\d\d\b")
+# A capital inside a sentence.
+_NAME = re.compile(r"[a-z,;] [A-Z][a-z]")
 _DIGIT = re.compile(r"\d")
 
 
@@ -29,9 +31,13 @@ def signs_of(text: str) -> list[str]:
 
     >>> signs_of("I moved in 2019. Did you?")
     ['asks', 'time word', 'count', 'first person']
+    >>> signs_of("Here comes Ana.")
+    ['name']
     """
     folded = text.lower().replace("\u2019", "'")
     shown = {_SIGNS.get(word) for word in set(_WORD.findall(folded))}
+    if _NAME.search(text):
+        shown.add("name")
     if folded.rstrip().endswith("?"):
         shown.add("asks")
     if _DIGIT.search(folded):

@@ -114,7 +114,7 @@ def hash_term(term: str) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _terms_of(word: str) -> tuple[str, ...]:
-    if word in _stop_words():
+    if word in stop_words():
         return ()
     if _UNSPACED.search(word):
         return tuple(_pairs(word))
@@ -129,10 +129,10 @@ def _identifier(word: str) -> Iterator[str]:
     """Yield the whole, and the parts that carry weight: `can't` and `ana's` are words, not wholes."""
     head, mark, tail = word.partition("'")
     if mark and tail.isalpha() and len(tail) <= 3:
-        if head not in _stop_words():
+        if head not in stop_words():
             yield from _terms_of(head)
         return
-    parts = [part for part in _PART.findall(word) if part not in _stop_words()]
+    parts = [part for part in _PART.findall(word) if part not in stop_words()]
     if any(char.isdigit() for char in word) or not parts or word[-1] in "+#":
         yield word
     if len(parts) > 1 or (parts and parts[0] != word):
@@ -163,6 +163,7 @@ def _stem(word: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _stop_words() -> frozenset[str]:
+def stop_words() -> frozenset[str]:
+    """English words that say nothing of a text's subject."""
     text = resources.files("mnemic.models").joinpath("stopwords.txt").read_text("utf-8")
     return frozenset(text.split())

@@ -102,12 +102,14 @@ def speaker(index: Index, question: str) -> Floats | None:
 def source(index: Index, question: str) -> Floats | None:
     """1 for whose words the question is after: the assistant's where it asks for them, else the user's.
 
-    None where the scope holds no assistant's words, so that two people talking are left alone.
+    None where it is after both (a summary), or the scope holds no assistant's words, so that two people
+    talking are left alone.
     """
+    asked = read_asked(question)
     assistant = index.columns.source == SOURCES.index("assistant")
-    if not assistant.any():
+    if asked.summary or not assistant.any():
         return None
-    whose = "assistant" if read_asked(question).assistant else "user"
+    whose = "assistant" if asked.assistant else "user"
     found: Floats = (index.columns.source == SOURCES.index(whose)).astype(np.float32)
     return found
 

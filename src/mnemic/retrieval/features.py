@@ -39,6 +39,7 @@ FEATURES: dict[str, str] = {
     "words rank": "words",
     "sum rank": "meaning",
     "like the first hits": "meaning",
+    "tokens met": "meaning",
     "covered": "words",
     "more covered within one turn": "around",
     "more covered within two turns": "around",
@@ -47,6 +48,8 @@ FEATURES: dict[str, str] = {
     "message after": "around",
     "two messages before": "around",
     "two messages after": "around",
+    "message before, another's": "around",
+    "message before asks": "around",
     "behind its message's best": "around",
     "session's best three": "session",
     "behind its session's best": "session",
@@ -65,15 +68,18 @@ FEATURES: dict[str, str] = {
     "late, asked for now": "time",
     "late, asked when": "time",
     "length": "form",
+    "length, the user's": "form",
     "asks": "form",
     "time word": "form",
     "count": "form",
     "first person": "form",
     "liking": "form",
+    "name": "form",
     "time word, asked when": "form",
     "count, asked when": "form",
     "count, asked how many": "form",
     "liking, asked for advice": "form",
+    "name, asked who": "form",
 }
 _HABITS = [
     at
@@ -86,7 +92,8 @@ _HABITS = [
 class Scored:
     """A question's scores over all memories of a scope, shape `(rows,)` each, and its terms.
 
-    `meaning` and `words` are standardised; `speaker` and `time` are None where it names none.
+    `meaning` and `words` are standardised; `speaker` and `time` are None where it names none. `strange` is
+    the share of the names and numbers it gives that nobody has said.
     """
 
     cosine: Floats
@@ -98,10 +105,16 @@ class Scored:
     time: Floats | None
     terms: Sequence[int]
     asked: Asked
+    strange: float = 0.0
 
 
-def look(index: Index, scored: Scored, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The features of some rows: shape `(len(rows), len(FEATURES))`."""
+def look(
+    index: Index, scored: Scored, rows: NDArray[np.int64], met: Floats | None
+) -> NDArray[np.float32]:
+    """The features of some rows: shape `(len(rows), len(FEATURES))`.
+
+    `met` is how well the tokens of the first rows meet the question's; None where nobody looked.
+    """
     both = scored.meaning + scored.words
     named = _at(scored.speaker, rows)
     signs = _signs(index, rows)
@@ -109,6 +122,9 @@ def look(index: Index, scored: Scored, rows: NDArray[np.int64]) -> NDArray[np.fl
     late = _lateness(index)[rows]
     asked = scored.asked
     talk = _in_conversation(index, both, scored.meaning, rows)
+    length = _length(index.postings, rows)
+    # A summary is of both sides' words.
+    only_users = (1 - asked.assistant) * (1 - asked.summary)
     columns = [
         scored.meaning[rows],
         scored.words[rows],
@@ -116,30 +132,45 @@ def look(index: Index, scored: Scored, rows: NDArray[np.int64]) -> NDArray[np.fl
         _ranks(scored.words, rows),
         _ranks(scored.total, rows),
         _feedback(index, both + scored.around, rows),
+        _met(met, len(rows)),
         *_coverage(index, scored.terms, rows),
         *talk,
         named,
         (1 - named) if scored.speaker is not None else named,
         assistant * asked.assistant,
-        assistant * (1 - asked.assistant),
-        assistant * asked.broad,
+        assistant * only_users,
+        assistant * asked.broad * (1 - asked.summary),
         talk[-1] * asked.broad,
-        talk[5] * asked.broad,
+        talk[7] * asked.broad,
         _at(scored.time, rows),
         late,
         late * asked.now,
         late * asked.when,
-        _length(index.postings, rows),
+        length,
+        length * (index.columns.source[rows] == SOURCES.index("user")),
         *signs.values(),
         signs["time word"] * asked.when,
         signs["count"] * asked.when,
         signs["count"] * asked.number,
         signs["liking"] * asked.advice,
+        signs["name"] * asked.who,
     ]
     table = np.stack(columns, axis=1).astype(np.float32, copy=False)
     # Among a handful of memories the question's own words count, and habits of conversations hardly.
     table[:, _HABITS] *= np.float32(len(index) / (len(index) + _HANDFUL))
     return table
+
+
+def _met(met: Floats | None, size: int) -> Floats:
+    """In standard deviations; without codes the mean, and behind those that were looked at the least."""
+    column = np.zeros(size, dtype=np.float32)
+    known = None if met is None else met[~np.isnan(met)]
+    if met is None or known is None or not len(known):
+        return column
+    spread = max(float(known.std()), 1e-6)
+    column[: len(met)] = np.nan_to_num((met - known.mean()) / np.float32(spread), nan=0.0)
+    column[len(met) :] = (known.min() - known.mean()) / np.float32(spread)
+    return column
 
 
 def conversation_kind(index: Index) -> float:
@@ -262,6 +293,13 @@ def _in_conversation(
             other = np.clip(message + shift, 0, len(best) - 1)
             same = (places.stretch[other] == stretch) & (other == message + shift) & ~alone
             columns.append(np.where(same, best[other], 0.0).astype(np.float32))
+    before = np.clip(message - 1, 0, None)
+    same = (places.stretch[before] == stretch) & (message > 0) & ~alone
+    ends = np.append(places.first[1:], len(places.row)) - 1
+    spoke = places.row[ends[before]]
+    other = same & (index.columns.speaker[spoke] != index.columns.speaker[rows])
+    columns.append(np.where(other, best[before], 0.0).astype(np.float32))
+    columns.append((same & _asks(index)[spoke]).astype(np.float32))
     own = best[message]
     three = _best_three(best, places.opens, places.stretch)[stretch]
     top = np.maximum.reduceat(best, places.opens)[stretch]
@@ -280,6 +318,12 @@ def _in_conversation(
         np.where(alone, 0.0, several * np.log1p(position)),
         np.where(alone, 0.0, several * (position == 0)),
     ]
+
+
+def _asks(index: Index) -> NDArray[np.bool_]:
+    there = np.zeros(len(index), dtype=np.bool_)
+    there[index.postings.of_term(hash_term(sign_term("asks")))[0]] = True
+    return there
 
 
 def _best_three(best: Floats, opens: NDArray[np.int64], stretch: NDArray[np.int64]) -> Floats:

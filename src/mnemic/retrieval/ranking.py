@@ -23,6 +23,9 @@ from mnemic.retrieval.postings import Floats
 
 Matrix = NDArray[np.float32]
 
+# How well the tokens of a candidate meet a question's where an embedder makes no codes of them.
+_USUALLY_MET = 0.25
+
 # What the probability rests on, beside the score.
 SIGNALS = (
     "score",
@@ -35,6 +38,9 @@ SIGNALS = (
     "meaning",
     "words",
     "nearness",
+    "tokens met",
+    "most tokens met",
+    "names nobody said",
     "speaker named",
     "another speaker named",
     "most covered",
@@ -87,23 +93,46 @@ def _named(values: Mapping[str, float], names: Any) -> Floats:
     return np.array([values[name] for name in names], dtype=np.float32)
 
 
-def rank(index: Index, scored: Scored, rows: NDArray[np.int64]) -> Ranked:
-    """Put candidates in order, and say how likely each is to answer."""
+def rank(index: Index, scored: Scored, rows: NDArray[np.int64], met: Floats | None) -> Ranked:
+    """Put candidates in order, and say how likely each is to answer.
+
+    `met` is how well the tokens of the first of them meet the question's; None where nobody looked.
+    """
     fitted = load_fitted()
     kind = conversation_kind(index)
-    features = look(index, scored, rows)
+    features = look(index, scored, rows, met)
+    meets = tokens_met(met, len(rows))
     given = features * fitted.weights(kind)
     scores = given.sum(axis=1)
     order = np.lexsort((rows, -scores))
     rows, scores, features, given = rows[order], scores[order], features[order], given[order]
-    seen = signals(index, scored, rows, scores, features)
+    seen = signals(index, scored, rows, scores, features, meets[order])
     odds = seen @ fitted.signals + np.float32(fitted.bias)
     relevance: Floats = 1.0 / (1.0 + np.exp(-odds))
     return Ranked(rows, scores, relevance, _shares(given))
 
 
+def tokens_met(met: Floats | None, size: int) -> Floats:
+    """What is known of `size` candidates; those that nobody looked at have the least, or what is usual.
+
+    >>> tokens_met(np.array([0.5, 0.25], dtype=np.float32), 3).tolist()
+    [0.5, 0.25, 0.25]
+    """
+    known = None if met is None else met[~np.isnan(met)]
+    if met is None or known is None or not len(known):
+        return np.full(size, _USUALLY_MET, dtype=np.float32)
+    meets = np.full(size, known.min(), dtype=np.float32)
+    meets[: len(met)] = np.where(np.isnan(met), known.mean(), met)
+    return meets
+
+
 def signals(
-    index: Index, scored: Scored, rows: NDArray[np.int64], scores: Floats, features: Matrix
+    index: Index,
+    scored: Scored,
+    rows: NDArray[np.int64],
+    scores: Floats,
+    features: Matrix,
+    meets: Floats,
 ) -> Matrix:
     """What the probability rests on, for candidates in order: shape `(len(rows), len(SIGNALS))`."""
     names = list(FEATURES)
@@ -124,6 +153,9 @@ def signals(
         "behind the best": scores - scores.max(),
         "rank": np.log1p(np.arange(size)),
         "nearness": near,
+        "tokens met": meets,
+        "most tokens met": all_alike(meets.max()),
+        "names nobody said": all_alike(scored.strange),
         "most covered": all_alike((own + feature("more covered within two turns")).max()),
         "most covered by a session": all_alike(
             (own + feature("more covered by its session")).max()

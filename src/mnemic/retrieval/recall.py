@@ -1,4 +1,4 @@
-"""The flow of a question: read it, embed it, score the channels, rank the best, cut, load, pack."""
+"""The flow of a question: read it, embed it, score, compare tokens, rank the best, cut, load, pack."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.errors import EmbedderError
-from mnemic.models.embedder import Embedder, embed_checked
+from mnemic.models.embedder import Embedder, embed_question
 from mnemic.models.terms import question_terms
 from mnemic.models.tokens import count_tokens
 from mnemic.records import KINDS, Hit, Kind, MemoryRecord, Recall, Scope
 from mnemic.retrieval import channels
 from mnemic.retrieval.cache import ResidentIndexes
-from mnemic.retrieval.clues import read_asked
+from mnemic.retrieval.clues import names_of, read_asked, subject_of
 from mnemic.retrieval.features import Scored
 from mnemic.retrieval.fuse import best_rows, diversify, fuse
 from mnemic.retrieval.index import Index
+from mnemic.retrieval.late import late_interaction
+from mnemic.retrieval.postings import Floats
 from mnemic.retrieval.ranking import Ranked, rank
 from mnemic.retrieval.timewords import TimeWindow, find_windows
 from mnemic.stores.known import KnownEmbedder
@@ -34,6 +36,8 @@ NOWHERE = -2  # the code of a session that isn't there
 POOL = 5
 # So many memories, the best by the plain sum, are ranked by all features.
 HEAD = 200
+# Of so many, the first of these, their tokens are compared with the question's.
+LATE = 100
 # Memories that answer with less than this probability are left out, unless another bar is asked for. A
 # scope of at most `FEW` memories has no bar, and one of up to `MANY` a lower one: there is little to tell
 # relevance by, and little to hand over.
@@ -81,11 +85,14 @@ class Reader:
         if not allowed.any():
             return Recall(question.text, (), tokens=0, timings_ms=timer.spent)
         with timer.step("embed"):
-            vector, error = self._embed(question.text)
+            vector, states, error = self._embed(subject_of(question.text))
         with timer.step("score"):
             scored = score(index, question.text, vector, windows)
+            rows = candidates(scored, allowed, question)
+        with timer.step("tokens"):
+            met = self.meet(scope, index, rows, states)
         with timer.step("rank"):
-            ranked = rank(index, scored, candidates(scored, allowed, question))
+            ranked = rank(index, scored, rows, met)
             chosen = _choose(index, ranked, question)
         with timer.step("load"):
             hits = self._load(scope, index, ranked, chosen, question.limit)
@@ -96,12 +103,22 @@ class Reader:
         phrases = tuple(window.phrase for window in windows)
         return Recall(question.text, tuple(hits), tokens, phrases, error, timer.spent)
 
-    def _embed(self, text: str) -> tuple[NDArray[np.float32] | None, str | None]:
-        """The question's vector, or why there is none: then its words have to do."""
+    def _embed(self, text: str) -> tuple[Floats | None, Floats, str | None]:
+        """The question's vector and tokens' states, or why there are none: then its words have to do."""
         try:
-            return embed_checked(self.embedder, [text])[0], None
+            return *embed_question(self.embedder, text), None
         except EmbedderError as error:
-            return None, f"{error} (only words were compared)"
+            return None, np.zeros((0, 0), np.float32), f"{error} (only words were compared)"
+
+    def meet(
+        self, scope: Scope, index: Index, rows: NDArray[np.int64], states: Floats
+    ) -> Floats | None:
+        """How well the tokens of the first rows meet the question's; None where it has none."""
+        if not len(states):
+            return None
+        keys = [index.id_of(int(row)) for row in rows[:LATE]]
+        codes = self.store.find_codes(scope, self.known, keys)
+        return late_interaction(states, [codes.get(key) for key in keys])
 
     def _allowed(self, scope: Scope, index: Index, question: Question) -> NDArray[np.bool_]:
         """The rows that may answer."""
@@ -168,7 +185,7 @@ def score(
     """Score all memories of a scope for a question, whose vector may be missing."""
     live = None if index.columns.current.all() else index.columns.current
     cosine = np.zeros(len(index), np.float32) if vector is None else channels.meaning(index, vector)
-    terms = question_terms(question)
+    terms = question_terms(subject_of(question))
     meaning = channels.standardised(cosine, live)
     words = channels.standardised(channels.wording(index, terms), live)
     around = channels.around(index, meaning + words)
@@ -190,7 +207,18 @@ def score(
         time=scored["time"],
         terms=terms,
         asked=read_asked(question),
+        strange=_strange(index, question),
     )
+
+
+def _strange(index: Index, question: str) -> float:
+    """The share of the names in a question that no memory has, nor any speaker."""
+    speakers = " ".join(index.speakers).casefold()
+    names = [name for name in names_of(question) if name.casefold() not in speakers]
+    said = [
+        any(len(index.postings.of_term(term)[0]) for term in question_terms(name)) for name in names
+    ]
+    return 1.0 - sum(said) / len(said) if said else 0.0
 
 
 def candidates(scored: Scored, allowed: NDArray[np.bool_], question: Question) -> NDArray[np.int64]:

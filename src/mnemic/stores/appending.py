@@ -372,9 +372,15 @@ def add_vectors(
         values = {"scope": scope_key, "embedder": embedder, "ids": [made.record for made in some]}
         due = {(bytes(row.id), row.speaker, row.text) for row in connection.execute(_due, values)}
         rows = [
-            {"scope": scope_key, "record": key, "embedder": embedder, "vector": vector}
-            for key, speaker, text, vector in some
-            if (key, speaker, text) in due
+            {
+                "scope": scope_key,
+                "record": made.record,
+                "embedder": embedder,
+                "vector": made.vector,
+                "codes": made.codes or None,
+            }
+            for made in some
+            if made[:3] in due
         ]
         if rows:
             connection.execute(_inserts[schema.vectors.name], rows)

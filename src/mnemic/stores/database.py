@@ -33,7 +33,7 @@ from mnemic.stores.sqlite import SqliteBackend, sqlite_path
 
 # The newest migration. A test holds it against `migrations/versions`; reading it there at every start
 # would import Alembic.
-HEAD = "0002"
+HEAD = "0003"
 # How long closing, or a fork, waits for calls under way, in seconds.
 PATIENCE = 10.0
 _abandoned: list[Pool] = []

@@ -143,6 +143,14 @@ _repeats = (
 _repeats_some = _repeats.where(schema.support.c.record.in_(bindparam("ids", expanding=True)))
 
 
+_codes = select(schema.vectors.c.record, schema.vectors.c.codes).where(
+    schema.vectors.c.scope == bindparam("scope"),
+    schema.vectors.c.embedder == bindparam("embedder"),
+    schema.vectors.c.record.in_(bindparam("ids", expanding=True)),
+    schema.vectors.c.codes.is_not(None),
+)
+
+
 def find_stand(connection: Connection, scope: Scope, embedder: KnownEmbedder) -> Stand:
     """Where the scope stands; its version is 0 for one that never was.
 
@@ -213,6 +221,17 @@ def find_records(
                 said_by.setdefault(key, []).append((seq, message_id))
     ids_of = {key: dict.fromkeys(i for _, i in sorted(said)) for key, said in said_by.items()}
     return {bytes(key): make_memory(row, ids_of.get(key, ())) for key, row in rows.items()}
+
+
+def find_codes(
+    connection: Connection, scope: Scope, embedder: int, ids: Sequence[bytes]
+) -> dict[bytes, bytes]:
+    """The codes of the tokens of those records that have any."""
+    found: dict[bytes, bytes] = {}
+    for some in chunks(ids, IN_CHUNK):
+        values = {"scope": scope.key, "embedder": embedder, "ids": list(some)}
+        found |= {bytes(key): codes for key, codes in connection.execute(_codes, values)}
+    return found
 
 
 def record_page(

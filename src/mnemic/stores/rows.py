@@ -70,12 +70,13 @@ class Appended:
 
 
 class Embedded(NamedTuple):
-    """The vector of a record, as it is kept, with what it was made of."""
+    """The vector of a record and the codes of its tokens, as they are kept, with what they were made of."""
 
     record: bytes
     speaker: str | None
     text: str
     vector: bytes
+    codes: bytes
 
 
 class Counted(NamedTuple):

@@ -210,7 +210,8 @@ procedures = Table(
     UniqueConstraint("scope", "record"),
 )
 
-# float16, little endian. A record may hold one vector per embedder while a store moves over.
+# float16, little endian. A record may hold one vector per embedder while a store moves over. `codes` are
+# those of its tokens, one behind the other, where the embedder makes any.
 vectors = Table(
     "vectors",
     metadata,
@@ -218,6 +219,7 @@ vectors = Table(
     Column("record", Bytes(16), nullable=False),
     Column("embedder", SmallInteger, nullable=False),
     Column("vector", Bytes, nullable=False),
+    Column("codes", Bytes),
     PrimaryKeyConstraint("scope", "record", "embedder"),
 )
 

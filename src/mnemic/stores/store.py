@@ -145,6 +145,13 @@ class Store:
         with self.database.read_once() as connection:
             return loading.find_records(connection, scope, ids)
 
+    def find_codes(
+        self, scope: Scope, embedder: KnownEmbedder, ids: Sequence[bytes]
+    ) -> dict[bytes, bytes]:
+        """The codes of the tokens of those records that have any."""
+        with self.database.read_once() as connection:
+            return loading.find_codes(connection, scope, embedder.number, ids)
+
     def record_page(
         self, scope: Scope, after: bytes, limit: int
     ) -> list[tuple[bytes, MemoryRecord]]:

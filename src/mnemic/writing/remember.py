@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mnemic.errors import BadVector, EmbedderError, StoreError
-from mnemic.models.embedder import Embedder, embed_checked
+from mnemic.models.embedder import Embedder, embed_coded
 from mnemic.records import MemoryRecord, Message, Receipt, Scope
 from mnemic.stores.derived import DerivedRows
 from mnemic.stores.known import KnownEmbedder
@@ -66,10 +66,10 @@ class Writer:
             try:
                 with timer.step("embed"):
                     texts = [text_to_embed(speaker, text) for _, speaker, text in batch]
-                    vectors = embed_checked(self.embedder, texts)
+                    vectors, codes = embed_coded(self.embedder, texts)
                 with timer.step("vectors"):
-                    packed = zip(batch, pack_vectors(vectors), strict=True)
-                    made = [Embedded(*passage, vector) for passage, vector in packed]
+                    packed = zip(batch, pack_vectors(vectors), codes, strict=True)
+                    made = [Embedded(*passage, vector, code) for passage, vector, code in packed]
                     job = done.job if number == len(batches) else None
                     self.store.add_vectors(scope, self.known, made, job)
             except (EmbedderError, StoreError) as error:
@@ -104,8 +104,9 @@ class Writer:
 
     def _embed_some(self, scope: Scope, records: Sequence[tuple[bytes, MemoryRecord]]) -> None:
         texts = [text_to_embed(record.speaker, record.text) for _, record in records]
-        packed = zip(records, pack_vectors(embed_checked(self.embedder, texts)), strict=True)
-        made = [Embedded(key, r.speaker, r.text, vector) for (key, r), vector in packed]
+        vectors, codes = embed_coded(self.embedder, texts)
+        packed = zip(records, pack_vectors(vectors), codes, strict=True)
+        made = [Embedded(key, r.speaker, r.text, *both) for (key, r), *both in packed]
         self.store.add_vectors(scope, self.known, made, None)
 
 
