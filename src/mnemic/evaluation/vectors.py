@@ -46,8 +46,8 @@ class KeptVectors:
         """As the embedder would; what was asked for before comes from the file, to the bit."""
         return self.embed_coded(texts)[0]
 
-    def embed_coded(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[bytes]]:
-        """The same with the codes of tokens, empty where the embedder makes none."""
+    def embed_coded(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[bytes | None]]:
+        """The same with the codes of tokens, None where the embedder makes none."""
         with self._lock:
             keys = [_digest(text) for text in texts]
             kept = self._kept(keys)
@@ -65,8 +65,8 @@ class KeptVectors:
         vectors = np.frombuffer(raw, dtype="<f4").reshape(len(texts), self.dimensions).copy()
         return vectors, [kept[key][1] for key in keys]
 
-    def _kept(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
-        found: dict[bytes, tuple[bytes, bytes]] = {}
+    def _kept(self, keys: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes | None]]:
+        found: dict[bytes, tuple[bytes, bytes | None]] = {}
         for at in range(0, len(keys), _CHUNK):
             some = keys[at : at + _CHUNK]
             marks = ",".join("?" * len(some))

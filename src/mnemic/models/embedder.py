@@ -86,8 +86,8 @@ def identity_of(embedder: Embedder) -> tuple[str, int]:
     return name, dimensions
 
 
-def embed_coded(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, list[bytes]]:
-    """Embed with the codes of tokens: empty ones, where the embedder makes none.
+def embed_coded(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, list[bytes | None]]:
+    """Embed with the codes of tokens: None, where the embedder makes none.
 
     Refuses what isn't one finite unit vector a text (`BadVector`); what else an embedder raises becomes
     `EmbedderUnavailable`.
@@ -95,11 +95,12 @@ def embed_coded(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, list
     size = getattr(embedder, "token_bytes", None)
     with _explained(embedder):
         if size is None:
-            made, codes = embedder.embed(texts), [b""] * len(texts)
+            made, codes = embedder.embed(texts), list[bytes | None]([None]) * len(texts)
         else:
-            made, codes = cast(CodesTokens, embedder).embed_coded(texts)
+            made, told = cast(CodesTokens, embedder).embed_coded(texts)
+            codes = [bytes(code) for code in told]
         vectors = np.asarray(made, dtype=np.float32)
-    if len(codes) != len(texts) or any(len(code) % size for code in codes if size):
+    if len(codes) != len(texts) or any(len(code or b"") % (size or 1) for code in codes):
         raise BadVector(f"{embedder.name} returned codes of tokens that don't fit its texts")
     return _checked(embedder, texts, vectors), codes
 

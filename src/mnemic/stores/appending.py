@@ -377,7 +377,7 @@ def add_vectors(
                 "record": made.record,
                 "embedder": embedder,
                 "vector": made.vector,
-                "codes": made.codes or None,
+                "codes": made.codes,
             }
             for made in some
             if made[:3] in due

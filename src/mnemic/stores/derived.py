@@ -78,16 +78,23 @@ class DerivedRows:
             changes: list[tuple[str, bytes | None]] = [("reindexed", r["record"]) for r in rows]
             erasing.log_changes(connection, scope, now_micros(), changes)
 
-    def drop_bad_vectors(self, scope: Scope, embedder: KnownEmbedder) -> int:
-        """Delete vectors of a wrong size, and those that aren't finite; returns how many."""
+    def drop_bad_vectors(self, scope: Scope, embedder: KnownEmbedder, *, coded: bool) -> int:
+        """Delete vectors of a wrong size, and those that aren't finite; returns how many.
+
+        With `coded` those too beside which there are no codes of tokens.
+        """
         vectors = schema.vectors
         mine = and_(vectors.c.scope == scope.key, vectors.c.embedder == embedder.number)
         with self.database.write(durable=False) as connection:
             require_in_use(connection, embedder)
             bad: list[bytes] = []
-            rows = connection.execute(select(vectors.c.record, vectors.c.vector).where(mine))
-            for page in rows.partitions(PAGE):
-                bad.extend(bytes(key) for key, raw in page if not is_usable(raw, embedder))
+            columns = (vectors.c.record, vectors.c.vector, vectors.c.codes.is_(None))
+            for page in connection.execute(select(*columns).where(mine)).partitions(PAGE):
+                bad.extend(
+                    bytes(key)
+                    for key, raw, bare in page
+                    if not is_usable(raw, embedder) or (bare and coded)
+                )
             for some in chunks(bad, IN_CHUNK):
                 connection.execute(delete(vectors).where(mine, vectors.c.record.in_(list(some))))
         return len(bad)

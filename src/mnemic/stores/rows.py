@@ -76,7 +76,7 @@ class Embedded(NamedTuple):
     speaker: str | None
     text: str
     vector: bytes
-    codes: bytes
+    codes: bytes | None
 
 
 class Counted(NamedTuple):

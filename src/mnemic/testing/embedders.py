@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic.inputs import MAX_ID, read_name
-from mnemic.models.embedder import Embedder, MeasuresText
+from mnemic.models.embedder import CodesTokens, Embedder, MeasuresText
 from mnemic.testing.contract import demand
 from mnemic.writing.passages import cut
 
@@ -319,7 +319,46 @@ class _Measures(_Embeds):
         return cast(MeasuresText, embedder)
 
 
-class EmbedderContract(_Vectors, _Measures):
+class _Codes(_Embeds):
+    """What holds for one that codes tokens."""
+
+    def test_the_vectors_beside_codes_are_the_same(self) -> None:
+        embedder = self._coding()
+        texts = [*TEXTS, *BLANK, *ODD]
+        vectors, codes = embedder.embed_coded(texts)
+        demand(
+            self._same(vectors, cast(Embedder, embedder).embed(texts)),
+            "embed_coded must return the vectors that embed does: a store knows but one",
+        )
+        size: object = embedder.token_bytes
+        demand(
+            isinstance(size, int) and size > 0 and all(len(code) % size == 0 for code in codes),
+            f"codes must be token_bytes ({size!r}) bytes a token, one behind the other",
+        )
+        demand(bool(codes[0]), f"a text with words has at least one code: {texts[0]!r}")
+
+    def test_the_states_of_a_question_fit_the_codes(self) -> None:
+        embedder = self._coding()
+        for text in TEXTS:
+            vector, states = embedder.embed_states(text)
+            (plain,), (codes,) = embedder.embed_coded([text])
+            demand(
+                self._same(vector, plain), f"a text's vector is the same as a question: {text!r}"
+            )
+            wanted = (len(codes) // embedder.token_bytes, 8 * embedder.token_bytes)
+            demand(
+                states.shape == wanted and bool(np.isfinite(states).all()),
+                f"states must be finite and fit the codes, here {wanted}; they are {_shape(states)}",
+            )
+
+    def _coding(self) -> CodesTokens:
+        embedder: Any = self.embedder()
+        if not hasattr(embedder, "token_bytes"):
+            raise SkipTest("this embedder doesn't code tokens, so there is nothing to hold it to")
+        return cast(CodesTokens, embedder)
+
+
+class EmbedderContract(_Vectors, _Measures, _Codes):
     """What a memory relies on in every embedder; a subclass gives `embedder()`.
 
     With pytest name the subclass `Test...`; without, see `failures`. `tolerance` is how far a text's vector

@@ -32,7 +32,7 @@ def mend_derived(
     done: list[str] = []
     words, vectors = 0, 0
     for scope in ledger.scopes():
-        mended = mend_scope(writer, scope, progress)
+        mended = mend_scope(writer, scope, progress, codes=True)
         words, vectors = words + mended[0], vectors + mended[1]
     if words:
         done.append(f"words of memories counted anew: {words:,}")

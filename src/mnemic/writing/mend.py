@@ -13,10 +13,16 @@ from mnemic.writing.remember import EMBED_BATCH, Writer
 Progress = Callable[[int], None]
 
 
-def mend_scope(writer: Writer, scope: Scope, progress: Progress | None = None) -> tuple[int, int]:
-    """Mend the terms, then the vectors, of one scope; returns how many of each were made."""
+def mend_scope(
+    writer: Writer, scope: Scope, progress: Progress | None = None, *, codes: bool = False
+) -> tuple[int, int]:
+    """Mend the terms, then the vectors, of one scope; returns how many of each were made.
+
+    With `codes` also the vectors that an older version made, without codes of tokens.
+    """
     words = mend_terms(writer, scope, progress)
-    writer.derived.drop_bad_vectors(scope, writer.known)
+    coded = codes and hasattr(writer.embedder, "token_bytes")
+    writer.derived.drop_bad_vectors(scope, writer.known, coded=coded)
     return words, fill_vectors(writer, scope, progress)
 
 

@@ -106,7 +106,7 @@ class Writer:
         texts = [text_to_embed(record.speaker, record.text) for _, record in records]
         vectors, codes = embed_coded(self.embedder, texts)
         packed = zip(records, pack_vectors(vectors), codes, strict=True)
-        made = [Embedded(key, r.speaker, r.text, *both) for (key, r), *both in packed]
+        made = [Embedded(key, r.speaker, r.text, v, code) for (key, r), v, code in packed]
         self.store.add_vectors(scope, self.known, made, None)
 
 
