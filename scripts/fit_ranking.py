@@ -100,11 +100,14 @@ def main() -> int:
         sources["longmemeval"] = list(read_data(args.longmemeval, "longmemeval"))
     examples = [e for name, talks in sources.items() for e in collect(name, talks, args.cache)]
     print(f"{len(examples)} questions in stores, {sum(e.ranks for e in examples)} with evidence")
-    left_out = cross_validated(examples)
-    show(examples, left_out)
-    model = fit_ranking(examples)
-    weights, bias = fit_relevance(examples, left_out)
-    fitted = as_json(model, weights, bias, sources)
+    fitted: dict[str, Any] = {
+        "fitted on": {name: sum(len(t.questions) for t in talks) for name, talks in sources.items()}
+    }
+    for name, some in (("coded", examples), ("plain", [uncoded(e) for e in examples])):
+        print(f"{name}:")
+        left_out = cross_validated(some)
+        show(some, left_out)
+        fitted[name] = as_json(fit_ranking(some), *fit_relevance(some, left_out))
     if args.write:
         OUT.write_text(json.dumps(fitted, indent=1) + "\n", "utf-8")
         print(f"wrote {OUT}")
@@ -201,6 +204,13 @@ def look_at(handle: ScopedMemory, source: str, talk: str, question: Question) ->
     )
 
 
+def uncoded(example: Example) -> Example:
+    """The same as an embedder without codes of tokens leaves it."""
+    features = example.features.copy()
+    features[:, list(FEATURES).index("tokens met")] = 0.0
+    return replace(example, features=features, meets=tokens_met(None, len(example.rows)))
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """Weights of the features: shared, and what the kind of conversation adds."""
@@ -291,19 +301,27 @@ def seen(example: Example, scores: Floats) -> tuple[NDArray[np.float32], NDArray
     return table[:SMALL_TOP], example.labels[order][:SMALL_TOP]
 
 
-def fit_relevance(examples: Sequence[Example], scores: dict[int, Floats]) -> tuple[Floats, float]:
-    """Logistic regression over the first candidates; wrong stores weigh half."""
-    tables, labels, weights = [], [], []
+def fit_relevance(
+    examples: Sequence[Example], scores: dict[int, Floats]
+) -> tuple[Floats, Floats, float]:
+    """Logistic regression over the first candidates: shared weights, what the kind adds, and the bias.
+
+    Wrong stores weigh half.
+    """
+    tables, labels, weights, kinds = [], [], [], []
     for example in examples:
         table, relevant = seen(example, scores[id(example)])
         weight = 1.0 if example.right and example.whole else 0.5 if not example.right else 0.1
         tables.append(table)
         labels.append(relevant)
         weights.append(np.full(len(table), weight))
+        kinds.append(np.full(len(table), example.kind))
     x = np.concatenate(tables).astype(np.float64)
+    kind = np.concatenate(kinds)[:, None]
     y, share = np.concatenate(labels).astype(np.float64), np.concatenate(weights)
     middle, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
-    x = np.concatenate(((x - middle) / spread, np.ones((len(x), 1))), axis=1)
+    x = (x - middle) / spread
+    x = np.concatenate((x, x * kind, np.ones((len(x), 1))), axis=1)
     ridge = RIDGE_SIGNALS * np.eye(x.shape[1])
     ridge[-1, -1] = 0.0
 
@@ -315,8 +333,11 @@ def fit_relevance(examples: Sequence[Example], scores: dict[int, Floats]) -> tup
         return loss, x.T @ (share * (p - y)) + ridge @ w, bend
 
     w = newton(bent, x.shape[1])
-    plain = w[:-1] / spread
-    return plain, float(w[-1] - plain @ middle)
+    shared, kinds_own = w[: len(SIGNALS)] / spread, w[len(SIGNALS) : -1] / spread
+    bias = float(w[-1] - shared @ middle)
+    # The kind itself is a signal: what centring takes off by kind is put there.
+    shared[SIGNALS.index("assistant")] -= kinds_own @ middle
+    return shared, kinds_own, bias
 
 
 def show(examples: Sequence[Example], scores: dict[int, Floats]) -> None:
@@ -349,17 +370,15 @@ def recall_at(example: Example, scores: Floats, k: int) -> float:
     return len(evidence & set(ids)) / len(evidence)
 
 
-def as_json(model: Model, weights: Floats, bias: float, sources: dict[str, Any]) -> dict[str, Any]:
+def as_json(model: Model, weights: Floats, kinds_own: Floats, bias: float) -> dict[str, Any]:
     def named(names: Any, values: Floats) -> dict[str, float]:
         return {name: round(float(v), 5) for name, v in zip(names, values, strict=True)}
 
     return {
-        "fitted on": {
-            name: sum(len(t.questions) for t in talks) for name, talks in sources.items()
-        },
         "shared": named(FEATURES, model.shared),
         "kind": named(FEATURES, model.kind),
         "signals": named(SIGNALS, weights),
+        "signals kind": named(SIGNALS, kinds_own),
         "bias": round(bias, 5),
     }
 

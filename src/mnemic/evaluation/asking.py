@@ -17,6 +17,7 @@ import numpy as np
 
 from mnemic.evaluation import measures
 from mnemic.evaluation.datasets import Conversation, Message, Question, sessions_of
+from mnemic.evaluation.reading import Reading
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.models.embedder import Embedder
 from mnemic.models.terms import question_terms
@@ -30,6 +31,7 @@ OURS = "mnemic"
 METHODS = (OURS, "BM25", "embedder", "recency")
 KS = (5, 10, 20)
 BUDGETS = (250, 500, 720, 1000, 2000)
+READ_AT = 1000  # tokens of the context that a reader model is handed
 TOP = 10  # what the cut is measured against
 DEEP = 60  # hits asked for, so that 20 distinct messages are among them
 FILL = 400  # lines of a baseline, more than any budget here holds
@@ -40,17 +42,17 @@ SHOWN = 180  # characters of a text in a report
 _NAMED = re.compile(r"\d[\d.,:/-]*|\b[A-Z]\w+")
 
 Row = dict[str, Any]
-Reads = Callable[[Question, str], str | None]  # a reader model: a question and what it is handed
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One conversation to be asked, with questions that belong to others."""
+    """One conversation to be asked, with questions that belong to others; `read`: a reader's, by place."""
 
     data: str
     talk: Conversation
     strangers: tuple[Question, ...] = ()
     contexts: bool = True
+    read: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,10 @@ class _Open:
     records: tuple[MemoryRecord, ...]  # by row
     vector_of: Callable[[str], Any]
     sessions: dict[str, str]
-    reads: Reads | None
+    reading: Reading | None
 
 
-def ask(work: Work, embedder: Embedder, reads: Reads | None = None) -> list[Row]:
+def ask(work: Work, embedder: Embedder, reading: Reading | None = None) -> list[Row]:
     """Fill a store with a conversation and ask all: a row for each question, and one for the store."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -76,8 +78,8 @@ def ask(work: Work, embedder: Embedder, reads: Reads | None = None) -> list[Row]
         start = perf_counter()
         fill(handle, work.talk.messages)
         seconds = perf_counter() - start
-        opened = _look(work, handle, embedder, reads)
-        rows = [_row(opened, question) for question in work.talk.questions]
+        opened = _look(work, handle, embedder, reading)
+        rows = [_row(opened, at) for at in range(len(work.talk.questions))]
         rows += [_stranger(opened, question) for question in work.strangers]
         return [*rows, _store(opened, seconds)]
 
@@ -88,7 +90,7 @@ def fill(handle: ScopedMemory, messages: Sequence[Message]) -> None:
         handle.remember([dict(message) for message in messages[at : at + BATCH]])
 
 
-def _look(work: Work, handle: ScopedMemory, embedder: Embedder, reads: Reads | None) -> _Open:
+def _look(work: Work, handle: ScopedMemory, embedder: Embedder, reading: Reading | None) -> _Open:
     core = handle._core
     reader = core.reader()
     if reader is None:
@@ -103,11 +105,12 @@ def _look(work: Work, handle: ScopedMemory, embedder: Embedder, reads: Reads | N
         tuple(found[key] for key in keys),
         lambda text: embedder.embed([text])[0],
         sessions_of(work.talk),
-        reads,
+        reading,
     )
 
 
-def _row(opened: _Open, question: Question) -> Row:
+def _row(opened: _Open, at: int) -> Row:
+    question = opened.work.talk.questions[at]
     row: Row = {
         "type": "question",
         "data": opened.work.data,
@@ -132,7 +135,7 @@ def _row(opened: _Open, question: Question) -> Row:
     if question.counts:
         row |= _ranking(opened, question, deep, cut)
         if opened.work.contexts:
-            row |= _contexts(opened, question)
+            row |= _contexts(opened, question, at in opened.work.read)
     return row
 
 
@@ -211,7 +214,7 @@ def _by_baseline(opened: _Open, question: Question, most: int) -> dict[str, list
     }
 
 
-def _contexts(opened: _Open, question: Question) -> Row:
+def _contexts(opened: _Open, question: Question, read: bool) -> Row:
     """Coverage and answers of prompts by tokens; ours is `context()`, the others lines while they fit."""
     evidence = [opened.work.talk.text_of(one) for one in question.evidence]
     lines = {
@@ -233,9 +236,8 @@ def _contexts(opened: _Open, question: Question) -> Row:
             shares = [measures.rendered(turn, question, text) for turn in evidence]
             coverage[name][str(budget)] = sum(shares) / len(shares)
             has_answer[name][str(budget)] = float(measures.answered(question.answer, text))
-        if opened.reads is not None and budget == 1000:
-            row["read_with"] = opened.reads(question, prompts[OURS])
-            row["read_without"] = opened.reads(question, "")
+        if read and opened.reading is not None and budget == READ_AT:
+            row["read"] = opened.reading.compare(question, prompts[OURS])
     return row
 
 

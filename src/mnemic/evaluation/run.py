@@ -21,6 +21,7 @@ from mnemic import __version__
 from mnemic.errors import InputError
 from mnemic.evaluation import asking, beliefs, conflicts
 from mnemic.evaluation.datasets import FORMATS, read_data, shipped
+from mnemic.evaluation.reading import READ_MOST, Models, Reading, spread
 from mnemic.evaluation.vectors import KeptVectors, identity
 from mnemic.inputs import shown
 from mnemic.models.minilm import MiniLM
@@ -57,7 +58,10 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. `most` bounds the conversations of each data set; `contexts` adds coverage by tokens."""
+    """What to run. `most` bounds the conversations of each data set; `contexts` adds coverage by tokens.
+
+    `models` answer at most `read_most` questions of all data sets, from contexts and without.
+    """
 
     data: tuple[Data, ...]
     folder: Path
@@ -65,6 +69,8 @@ class Plan:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     most: int | None = None
     contexts: bool = True
+    models: Models | None = None
+    read_most: int = READ_MOST
 
 
 def find_data(folder: Path) -> list[Data]:
@@ -97,10 +103,17 @@ def data_of(text: str) -> Data:
 
 def run(plan: Plan, progress: Progress | None = None) -> list[Row]:
     """Ask everything that the plan names and isn't done; returns all rows."""
+    if plan.models is not None and not plan.contexts:
+        raise InputError("a reader answers from contexts; leave out --no-contexts, or the reader")
     plan.folder.mkdir(parents=True, exist_ok=True)
     book = _Book(plan.folder / "rows.jsonl", _conditions(plan))
-    for data in plan.data:
-        jobs = [job for job in _jobs(data, plan) if job.key not in book.done]
+    left = 0 if plan.models is None else plan.read_most
+    for at, data in enumerate(plan.data):
+        # What a data set has too few questions for goes to those that follow.
+        share = left // max(1, sum(other.form not in WHOLE for other in plan.data[at:]))
+        every = list(_jobs(data, plan, share))
+        left -= sum(len(job.work.read) for job in every if job.work is not None)
+        jobs = [job for job in every if job.key not in book.done]
         there = sum(key.startswith(f"{data.name}/") for key in book.done)
         for number, (key, rows) in enumerate(_worked(jobs, plan), there + 1):
             book.add(key, rows)
@@ -117,29 +130,29 @@ class _Job:
     data: Data | None = None
 
 
-def _jobs(data: Data, plan: Plan) -> Iterator[_Job]:
+def _jobs(data: Data, plan: Plan, read: int) -> Iterator[_Job]:
     if data.form in WHOLE:
         yield _Job(f"{data.name}/all", data=data)
         return
     talks = list(shipped() if data.path is None else read_data(data.path, data.form))[: plan.most]
     each = max(1, STRANGERS // max(1, len(talks)))
-    for at, talk in enumerate(talks):
+    for at, (talk, places) in enumerate(zip(talks, spread(talks, read), strict=True)):
         strangers = asking.strangers_for(talks, at, each)
-        work = asking.Work(data.name, talk, strangers, plan.contexts)
+        work = asking.Work(data.name, talk, strangers, plan.contexts, places)
         yield _Job(f"{data.name}/{talk.name}", work)
 
 
 def _worked(jobs: Sequence[_Job], plan: Plan) -> Iterator[tuple[str, list[Row]]]:
     """The rows of each job, as they are done."""
     if plan.workers == 1 or len(jobs) < 2:
-        _begin(plan.cache, plan.workers)
+        _begin(plan.cache, plan.workers, plan.models)
         yield from ((job.key, _do(job)) for job in jobs)
         return
     pool = ProcessPoolExecutor(
         min(plan.workers, len(jobs)),
         multiprocessing.get_context("spawn"),
         _begin,
-        (plan.cache, 1),
+        (plan.cache, 1, plan.models),
     )
     try:
         # A few at a time, so that what waits doesn't fill the memory.
@@ -158,18 +171,23 @@ def _worked(jobs: Sequence[_Job], plan: Plan) -> Iterator[tuple[str, list[Row]]]
 
 
 _embedders: list[KeptVectors] = []
+_readings: list[Reading] = []  # one, or none where no reader is asked for
 
 
-def _begin(cache: Path, threads: int) -> None:
-    """What a process needs once: its embedder."""
+def _begin(cache: Path, threads: int, models: Models | None = None) -> None:
+    """What a process needs once: its embedder, its reader and judge."""
     while _embedders:
         _embedders.pop().close()
+    while _readings:
+        _readings.pop().close()
+    if models is not None:
+        _readings.append(Reading.open(models))
     _embedders.append(KeptVectors(MiniLM(threads), cache))
 
 
 def _do(job: _Job) -> list[Row]:
     if job.work is not None:
-        return asking.ask(job.work, _embedders[0])
+        return asking.ask(job.work, _embedders[0], *_readings)
     assert job.data is not None
     assert job.data.path is not None
     return WHOLE[job.data.form](job.data.name, job.data.path, _embedders[0])
@@ -178,7 +196,7 @@ def _do(job: _Job) -> list[Row]:
 def _conditions(plan: Plan) -> Row:
     """What rows depend on beside the data."""
     fitted = resources.files("mnemic.retrieval").joinpath("fitted.json").read_bytes()
-    return {
+    conditions: Row = {
         "type": "conditions",
         "mnemic": __version__,
         "embedder": identity(MiniLM()),
@@ -187,6 +205,9 @@ def _conditions(plan: Plan) -> Row:
         "most": plan.most,
         "contexts": plan.contexts,
     }
+    if plan.models is not None:
+        conditions["reading"] = {**plan.models.conditions(), "most": plan.read_most}
+    return conditions
 
 
 class _Book:

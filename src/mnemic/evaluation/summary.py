@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from mnemic.evaluation.asking import BUDGETS, KS, METHODS, OURS
+from mnemic.evaluation.asking import BUDGETS, KS, METHODS, OURS, READ_AT
 from mnemic.evaluation.measures import area, interval
 
 Row = dict[str, Any]
 WORST = 20  # questions shown with what was found instead
-PERSONAL_AT = "1000"  # tokens at which answers are compared
+PERSONAL_AT = str(READ_AT)  # tokens at which answers are compared
+ERRORS = 5  # kinds of what went wrong with a reader, told
 
 
 def summarise(rows: Sequence[Row], fresh: Mapping[str, float] | None = None) -> Row:
@@ -26,6 +27,9 @@ def summarise(rows: Sequence[Row], fresh: Mapping[str, float] | None = None) -> 
     data = {name: figures_of(some) for name, some in by_data.items()}
     talks = [row for row in rows if row["type"] in ("question", "stranger", "store")]
     report: Row = {"data": data, "freshness": dict(fresh or {})}
+    read = reading_of(rows)
+    if read is not None:
+        report["reading"] = read
     if talks:
         report["measures"] = six_measures(talks, fresh)
     return report
@@ -207,18 +211,66 @@ def _fresh(fresh: Mapping[str, float] | None) -> Row:
     return _measure("freshness", "< 5 s", says, p99 < 5_000)
 
 
+def reading_of(rows: Sequence[Row]) -> Row | None:
+    """What a reader answered: shares right with memory and without, over questions that got both."""
+    read = [row["read"] for row in rows if "read" in row]
+    if not read:
+        return None
+    sides = ("with", "without")
+    both = [one for one in read if all("right" in one[side] for side in sides)]
+    errors = Counter(one[side]["error"] for one in read for side in sides if "error" in one[side])
+    figures: Row = {
+        "reader": read[0]["reader"],
+        "judge": read[0]["judge"],
+        "questions": len(read),
+        "failed": len(read) - len(both),
+        "errors": dict(errors.most_common(ERRORS)),
+    }
+    if both:
+        figures |= {side: round(_mean(one[side]["right"] for one in both), 4) for side in sides}
+    return figures
+
+
 def _personal(rows: Sequence[Row]) -> Row:
+    """By what a reader answers, where one was asked; else by answers that stand in the context."""
     having = [row for row in rows if "answer_in" in row]
     if not having:
         return _measure("personalization", "> 20% better", "not measured", None)
     ours = _mean(row["answer_in"][OURS][PERSONAL_AT] for row in having)
     without = _mean(row["answer_in"]["recency"][PERSONAL_AT] for row in having)
-    better = ours / without - 1 if without else math.inf
+    better = _better(ours, without)
     says = (
         f"{_percent(ours)} of answers in the context, {_percent(without)} in as many tokens of the"
-        f" newest turns: {_percent(better) if math.isfinite(better) else 'infinitely'} better"
+        f" newest turns: {_gain(better)}"
     )
-    return _measure("personalization", "> 20% better", says, better > 0.20)
+    met: bool | None = better > 0.20
+    read = reading_of(rows)
+    if read is not None:
+        met = _better(read["with"], read["without"]) > 0.20 if "with" in read else None
+        says = f"{_read(read)}; {says}"
+    return _measure("personalization", "> 20% better", says, met)
+
+
+def _read(read: Row) -> str:
+    """What a reader answered, in a line."""
+    judged = f"judged by {read['judge']}" if read["judge"] else "by its words, no judge"
+    asked = f"{read['questions']} questions, {read['failed']} failed"
+    if "with" not in read:
+        return f"{read['reader']} ({judged}): {asked}"
+    better = _gain(_better(read["with"], read["without"]))
+    return (
+        f"{read['reader']} ({judged}): {_percent(read['with'])} right with memory,"
+        f" {_percent(read['without'])} without: {better} ({asked})"
+    )
+
+
+def _better(ours: float, without: float) -> float:
+    """How much more, as a share of what it is without."""
+    return ours / without - 1 if without else math.inf if ours else 0.0
+
+
+def _gain(better: float) -> str:
+    return f"{_percent(better) if math.isfinite(better) else 'infinitely'} better"
 
 
 def _percent(value: float) -> str:

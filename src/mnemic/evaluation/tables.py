@@ -42,6 +42,8 @@ def tables_of(report: Mapping[str, Any]) -> Iterator[Shown]:
         ]
         head = ("measure", "the guide's target", "ours", "")
         yield Shown("The guide's six measures", head, tuple(rows), figures=False)
+    if report.get("reading"):
+        yield _reading(report["reading"])
     for name, figures in report["data"].items():
         if "ranking" in figures:
             yield _ranking(name, figures)
@@ -53,6 +55,18 @@ def tables_of(report: Mapping[str, Any]) -> Iterator[Shown]:
             yield _beliefs(name, figures)
         elif "newer_first" in figures:
             yield _conflicts(name, figures)
+
+
+def _reading(read: Mapping[str, Any]) -> Shown:
+    judged = f"judged by {read['judge']}" if read["judge"] else "by its words, no judge"
+    rows = [
+        ("right with memory", number(read.get("with", math.nan))),
+        ("right without", number(read.get("without", math.nan))),
+        ("questions", f"{read['questions']}, {read['failed']} failed"),
+        *((f"failed {count} times", error) for error, count in read["errors"].items()),
+    ]
+    title = f"Answers by {read['reader']}, {judged}"
+    return Shown(title, ("", "answers"), tuple(rows), figures=False)
 
 
 def _ranking(name: str, figures: Mapping[str, Any]) -> Shown:

@@ -54,16 +54,22 @@ SIGNALS = (
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What was fitted: weights of features (`shared`, and what `kind` adds), and of signals."""
+    """What was fitted: weights of features and of signals, and what a kind of conversation adds to each."""
 
     shared: Floats
     kind: Floats
     signals: Floats
+    signals_kind: Floats
     bias: float
 
     def weights(self, kind: float) -> Floats:
         """The weights of features for a kind of conversation: -1 people, 1 an assistant."""
         return self.shared + np.float32(kind) * self.kind
+
+    def odds(self, seen: Matrix, kind: float) -> Floats:
+        """The logarithm of the odds that a candidate answers, from its signals."""
+        weighed: Floats = seen @ (self.signals + np.float32(kind) * self.signals_kind)
+        return weighed + np.float32(self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +82,16 @@ class Ranked:
     shares: Mapping[str, Floats]
 
 
-@lru_cache(maxsize=1)
-def load_fitted() -> Fitted:
-    """Read the weights that come with the package."""
+@lru_cache(maxsize=2)
+def load_fitted(coded: bool) -> Fitted:
+    """Read the weights that come with the package: for embedders that code tokens, or for the others."""
     text = resources.files("mnemic.retrieval").joinpath("fitted.json").read_text("utf-8")
-    raw: dict[str, Any] = json.loads(text)
+    raw: dict[str, Any] = json.loads(text)["coded" if coded else "plain"]
     return Fitted(
         shared=_named(raw["shared"], FEATURES),
         kind=_named(raw["kind"], FEATURES),
         signals=_named(raw["signals"], SIGNALS),
+        signals_kind=_named(raw["signals kind"], SIGNALS),
         bias=float(raw["bias"]),
     )
 
@@ -98,7 +105,7 @@ def rank(index: Index, scored: Scored, rows: NDArray[np.int64], met: Floats | No
 
     `met` is how well the tokens of the first of them meet the question's; None where nobody looked.
     """
-    fitted = load_fitted()
+    fitted = load_fitted(met is not None)
     kind = conversation_kind(index)
     features = look(index, scored, rows, met)
     meets = tokens_met(met, len(rows))
@@ -107,8 +114,7 @@ def rank(index: Index, scored: Scored, rows: NDArray[np.int64], met: Floats | No
     order = np.lexsort((rows, -scores))
     rows, scores, features, given = rows[order], scores[order], features[order], given[order]
     seen = signals(index, scored, rows, scores, features, meets[order])
-    odds = seen @ fitted.signals + np.float32(fitted.bias)
-    relevance: Floats = 1.0 / (1.0 + np.exp(-odds))
+    relevance: Floats = 1.0 / (1.0 + np.exp(-fitted.odds(seen, kind)))
     return Ranked(rows, scores, relevance, _shares(given))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +14,7 @@ from rich.table import Table
 
 from mnemic.errors import InputError
 from mnemic.settings import cache_folder
-from mnemic.surfaces.cli.app import Json, app, out, safe, show_json
+from mnemic.surfaces.cli.app import Json, app, err, out, safe, show_json
 
 evaluate = typer.Typer(
     invoke_without_command=True,
@@ -45,6 +48,32 @@ def run_all(
     contexts: Annotated[
         bool, typer.Option(help="Assemble contexts too: coverage by tokens; most of the time.")
     ] = True,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model that answers with memory and without: openai:gpt-4.1-mini, or its name at"
+            " --reader-url.",
+        ),
+    ] = None,
+    reader_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="An OpenAI-compatible server. Else MNEMIC_MODEL_URL."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A model that says which answers are right. Default: the right words are looked for.",
+        ),
+    ] = None,
+    judge_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the judge is served. Else MNEMIC_MODEL_URL."),
+    ] = None,
+    read_most: Annotated[
+        int, typer.Option(min=1, metavar="N", help="At most so many questions go to the reader.")
+    ] = 100,
     as_json: Json = False,
 ) -> None:
     """Ask labelled questions of filled stores, by Mnemic and by simpler ways, and compare.
@@ -52,20 +81,30 @@ def run_all(
     The six measures of the guide, and retrieval beside baselines. Without data it runs on the
     conversations that ship. Formats: jsonl, locomo, longmemeval, beam,
     precisionmembench, factconsolidation. What was done is kept, so a run that broke off goes on.
+    No model is asked unless a --reader is named; its key is read from MNEMIC_MODEL_KEY, or the
+    provider's own variable.
     Example: mnemic eval --data locomo=locomo10.json && mnemic eval report
     """
     if context.invoked_subcommand is not None:
         return
-    from mnemic.evaluation import freshness, run, summary
+    from mnemic.evaluation import freshness, reading, run, summary
 
     sets = [run.data_of(text) for text in data or ()]
     if everything is not None:
         sets += run.find_data(everything)
     if not sets or everything is not None:
         sets.insert(0, run.Data(run.SHIPPED))
-    plan = run.Plan(tuple(sets), folder, cache_folder(), most=most, contexts=contexts)
+    plan = run.Plan(
+        tuple(sets),
+        folder,
+        cache_folder(),
+        most=most,
+        contexts=contexts,
+        models=reading.choose_models(reader, reader_url, judge, judge_url),
+        read_most=read_most,
+    )
     if workers is not None:
-        plan = run.Plan(tuple(sets), folder, cache_folder(), workers, most, contexts)
+        plan = replace(plan, workers=workers)
     rows = _with_progress(plan)
     report = summary.summarise(rows, freshness.measure())
     path = folder / "report.json"
@@ -81,8 +120,9 @@ def _with_progress(plan: Any) -> list[dict[str, Any]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from mnemic.evaluation import run
-    from mnemic.surfaces.cli.app import err
 
+    if not err.is_terminal:
+        return run.run(plan, _lines())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=err) as bars:
         tasks: dict[str, Any] = {}
@@ -93,6 +133,18 @@ def _with_progress(plan: Any) -> list[dict[str, Any]]:
             bars.update(tasks[name], completed=done)
 
         return run.run(plan, progress)
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    """Tell of each tenth that is done in a line, for a log."""
+    start = perf_counter()
+
+    def progress(name: str, done: int, of: int) -> None:
+        if done * 10 // of > (done - 1) * 10 // of:
+            seconds = perf_counter() - start
+            err.print(safe(f"{name}: {done} of {of} ({seconds:,.0f} s)"), soft_wrap=True)
+
+    return progress
 
 
 def show(report: dict[str, Any]) -> None:
