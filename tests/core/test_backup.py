@@ -27,6 +27,7 @@ from mnemic.errors import (
 from mnemic.memory import Memory, ScopedMemory
 from mnemic.records import Restored
 from mnemic.stores import sqlite
+from mnemic.stores.database import HEAD
 from mnemic.transfer.exporting import export_lines
 from tests.fakes import FakeEmbedder, environment, open_memory
 
@@ -456,7 +457,7 @@ def test_a_backup_of_an_older_version_is_brought_up_to_date(
 ) -> None:
     # What a newer version does with it: its migrations run on the copy, before it is put in place.
     ran: list[object] = []
-    monkeypatch.setattr("mnemic.stores.database.HEAD", "0002x")
+    monkeypatch.setattr("mnemic.stores.database.HEAD", f"{HEAD}x")
     monkeypatch.setattr("mnemic.stores.database._upgrade", ran.append)
     Memory.restore(backup, tmp_path / "new.db")
     assert len(ran) == 1

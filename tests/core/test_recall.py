@@ -318,7 +318,7 @@ def test_the_channels_add_up_to_the_score(ana: ScopedMemory) -> None:
     assert best.channels["speaker"] > 0.5
     assert best.channels["time"] > 1
     assert "time +" in best.why
-    assert set(found.timings_ms) == {"index", "read", "embed", "score", "rank", "load"}
+    assert set(found.timings_ms) == {"index", "read", "embed", "score", "tokens", "rank", "load"}
 
 
 @given(

@@ -332,7 +332,7 @@ def test_reembed_moves_a_store_to_another_embedder(db: Path, filled: Memory) -> 
     with open_memory(db, FakeEmbedder("other", 16)) as second:
         assert second.operator.reembed(made.append) == 50
         assert made == [25, 50]
-        found = second.user("ben").recall("What is thing number 7?", limit=50)
+        found = second.user("ben").recall("What is thing number 7?", limit=50, min_relevance=0)
         assert found[0].memory.text == "ben bought thing number 7"
         assert len(found) == 50 / 2
         assert second.user("ben").remember("ben sold it").state == "indexed"

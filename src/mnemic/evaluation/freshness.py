@@ -58,6 +58,7 @@ def measure(messages: int = MESSAGES, backlog: int = BACKLOG) -> Row:
             mine, theirs = context.Pipe()
             asking = context.Process(target=_asking, args=(str(path), theirs), daemon=True)
             asking.start()
+            theirs.close()  # so that its end is heard, should it die
             spent: list[float] = []
             try:
                 mine.recv()  # it has opened the store
@@ -71,6 +72,8 @@ def measure(messages: int = MESSAGES, backlog: int = BACKLOG) -> Row:
                     spent.append(max(0.0, (mine.recv() - done) * 1000))
                 mine.send(None)
                 asking.join(PATIENCE)
+            except (EOFError, OSError):
+                pass  # it died: what it never found counts as such
             finally:
                 asking.kill()
     every = spent + [PATIENCE * 1000] * (messages - len(spent))

@@ -93,21 +93,21 @@ def embed_coded(embedder: Embedder, texts: Sequence[str]) -> tuple[Vectors, list
     `EmbedderUnavailable`.
     """
     size = getattr(embedder, "token_bytes", None)
+    if size is None:
+        return embed_checked(embedder, texts), [None] * len(texts)
     with _explained(embedder):
-        if size is None:
-            made, codes = embedder.embed(texts), list[bytes | None]([None]) * len(texts)
-        else:
-            made, told = cast(CodesTokens, embedder).embed_coded(texts)
-            codes = [bytes(code) for code in told]
-        vectors = np.asarray(made, dtype=np.float32)
-    if len(codes) != len(texts) or any(len(code or b"") % (size or 1) for code in codes):
+        made, told = cast(CodesTokens, embedder).embed_coded(texts)
+        vectors, codes = np.asarray(made, dtype=np.float32), [bytes(code) for code in told]
+    if len(codes) != len(texts) or any(len(code) % size for code in codes):
         raise BadVector(f"{embedder.name} returned codes of tokens that don't fit its texts")
-    return _checked(embedder, texts, vectors), codes
+    return _checked(embedder, texts, vectors), [*codes]
 
 
 def embed_checked(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """The vectors alone; raises as `embed_coded` does."""
-    return embed_coded(embedder, texts)[0]
+    with _explained(embedder):
+        vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    return _checked(embedder, texts, vectors)
 
 
 def embed_question(embedder: Embedder, text: str) -> tuple[Vectors, Vectors]:

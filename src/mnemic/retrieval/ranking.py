@@ -68,8 +68,9 @@ class Fitted:
 
     def odds(self, seen: Matrix, kind: float) -> Floats:
         """The logarithm of the odds that a candidate answers, from its signals."""
-        weighed: Floats = seen @ (self.signals + np.float32(kind) * self.signals_kind)
-        return weighed + np.float32(self.bias)
+        weights = self.signals + np.float32(kind) * self.signals_kind
+        odds: Floats = (seen @ weights + np.float32(self.bias)).astype(np.float32, copy=False)
+        return odds
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def rank(index: Index, scored: Scored, rows: NDArray[np.int64], met: Floats | No
     order = np.lexsort((rows, -scores))
     rows, scores, features, given = rows[order], scores[order], features[order], given[order]
     seen = signals(index, scored, rows, scores, features, meets[order])
-    relevance: Floats = 1.0 / (1.0 + np.exp(-fitted.odds(seen, kind)))
+    relevance: Floats = np.float32(1) / (np.float32(1) + np.exp(-fitted.odds(seen, kind)))
     return Ranked(rows, scores, relevance, _shares(given))
 
 

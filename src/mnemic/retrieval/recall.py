@@ -38,10 +38,11 @@ POOL = 5
 HEAD = 200
 # Of so many, the first of these, their tokens are compared with the question's.
 LATE = 100
-# Memories that answer with less than this probability are left out, unless another bar is asked for. A
-# scope of at most `FEW` memories has no bar, and one of up to `MANY` a lower one: there is little to tell
-# relevance by, and little to hand over.
-DEFAULT_RELEVANCE, FEW, MANY = 0.025, 20, 200
+# Unless another bar is asked for, memories are left out that answer with less than this probability, or with
+# less than this share of the best one's. A scope of at most `FEW` memories has no bar, and one of up to
+# `MANY` a lower one: there is little to tell relevance by, and little to hand over.
+DEFAULT_RELEVANCE, OF_THE_BEST = 0.015, 0.1
+FEW, MANY = 20, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,9 @@ def _choose(index: Index, ranked: Ranked, question: Question) -> list[int]:
     """Places in the ranking, best first: those that are relevant enough."""
     least = question.min_relevance
     if least is None:
-        least = DEFAULT_RELEVANCE * min(1.0, max(0, len(index) - FEW) / (MANY - FEW))
+        best = float(ranked.relevance.max(initial=0.0))
+        grown = min(1.0, max(0, len(index) - FEW) / (MANY - FEW))
+        least = max(DEFAULT_RELEVANCE, OF_THE_BEST * best) * grown
     places = np.flatnonzero(ranked.relevance >= least)
     if question.diversity:
         pool = places[: question.limit * POOL + 8]

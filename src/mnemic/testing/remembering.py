@@ -302,7 +302,7 @@ class RecallContract(OpensMemory):
         with self._new() as memory:
             ana = memory.user("ana")
             ana.remember([*numbers(40), "The violin is in the attic."])
-            hits = ana.recall("Where is the violin?", limit=5)
+            hits = ana.recall("Where is the violin?", limit=5, min_relevance=0)
             demand(
                 len(hits) == 5 and hits[0].memory.text == "The violin is in the attic.",
                 f"of 41 memories the one that shares its words comes first: {found(hits)}",
