@@ -25,6 +25,7 @@ from mnemic.evaluation.reading import READ_MOST, Models, Reading, spread
 from mnemic.evaluation.vectors import KeptVectors, identity
 from mnemic.inputs import shown
 from mnemic.models.minilm import MiniLM
+from mnemic.settings import one_core_each
 
 Row = dict[str, Any]
 Progress = Callable[[str, int, int], None]
@@ -148,6 +149,7 @@ def _worked(jobs: Sequence[_Job], plan: Plan) -> Iterator[tuple[str, list[Row]]]
         _begin(plan.cache, plan.workers, plan.models)
         yield from ((job.key, _do(job)) for job in jobs)
         return
+    one_core_each()
     pool = ProcessPoolExecutor(
         min(plan.workers, len(jobs)),
         multiprocessing.get_context("spawn"),

@@ -38,8 +38,8 @@ POOL = 5
 HEAD = 200
 # Of so many, the first of these, their tokens are compared with the question's.
 LATE = 100
-# Unless another bar is asked for, memories are left out that answer with less than this probability, or with
-# less than this share of the best one's. A scope of at most `FEW` memories has no bar, and one of up to
+# Unless another bar is asked for, memories are left out that answer with less than this probability, or
+# with less than this share of the best one's. A scope of at most `FEW` memories has no bar, one of up to
 # `MANY` a lower one: there is little to tell relevance by, and little to hand over.
 DEFAULT_RELEVANCE, OF_THE_BEST = 0.015, 0.1
 FEW, MANY = 20, 200
