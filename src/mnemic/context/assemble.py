@@ -30,7 +30,7 @@ MOST_HITS = 400
 # A recalled memory comes to so many tokens at least: no more hits are asked for than could fit.
 LEAST_HIT = 12
 # A memory that is less likely than this to be evidence is no use to a model, however much room there is.
-LEAST_RELEVANT = 0.005
+LEAST_RELEVANT = 0.002
 # What recall reads of a long query: this many characters of its beginning, and of its end.
 READ = 4_000
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
 
 from mnemic.retrieval.timewords import TimeWindow, find_windows
 
@@ -19,6 +20,7 @@ _DAY = timedelta(days=1)
 _VAGUE = re.compile(r"\b(?:lately|recently|few|some|couple|these days)\b", re.IGNORECASE)
 
 
+@lru_cache(maxsize=4096)
 def resolved(text: str, said_at: datetime) -> list[tuple[str, str]]:
     """The relative times that a text names, each with its date; at most `MOST`.
 

@@ -30,6 +30,10 @@ def pack_hits(
     days: set[object] = set()
     left, cut = most, False
     for hit in hits:
+        # No word is less than a token, and counting a line takes far longer.
+        if cut and len(hit.memory.text.split()) > left:
+            dropped.append(Dropped("memory", hit.memory.id, "no room beside better ones"))
+            continue
         day = day_of(hit.memory, zone)
         above = 0 if day in days else counter.text(f"{day}\n")
         size = above + counter.text(line_of(hit.memory, zone) + "\n")
