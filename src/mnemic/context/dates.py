@@ -20,7 +20,6 @@ _DAY = timedelta(days=1)
 _VAGUE = re.compile(r"\b(?:lately|recently|few|some|couple|these days)\b", re.IGNORECASE)
 
 
-@lru_cache(maxsize=4096)
 def resolved(text: str, said_at: datetime) -> list[tuple[str, str]]:
     """The relative times that a text names, each with its date; at most `MOST`.
 
@@ -30,7 +29,12 @@ def resolved(text: str, said_at: datetime) -> list[tuple[str, str]]:
     >>> resolved("I saw her yesterday, as on 3 May 2021.", datetime(2023, 5, 8, tzinfo=UTC))
     [('yesterday', '2023-05-07')]
     """
-    zone = said_at.tzinfo
+    return _resolved(text, said_at, said_at.tzinfo)
+
+
+# A context counts a line, then renders it. Moments of two zones are equal, so the zone is told apart.
+@lru_cache(maxsize=4096)
+def _resolved(text: str, said_at: datetime, zone: tzinfo | None) -> list[tuple[str, str]]:
     here = find_windows(text, said_at)
     if not here or zone is None:
         return []
