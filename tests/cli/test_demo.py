@@ -61,6 +61,6 @@ def test_people_see_answers_evidence_and_dates(tmp_path: Path) -> None:
             assert f"asked {question.at[:10]}" in text
             assert (question.answer if question.evidence else "never told") in text
     assert re.search(r"evidence \d+\. 2025-\d\d-\d\d (Maya|Daniel): ", text)
-    assert re.search(r"\d+ of \d+ pieces here, \d+ of \d+ over all 120", text)
+    assert re.search(r"\d+ of \d+ pieces here, \d+ of 154 over all 120", text)
     assert "mnemic remember" in text
     assert file.exists()

@@ -19,7 +19,7 @@ from mnemic.evaluation.tables import tables_of
 from mnemic.models.llm import choose_model
 from mnemic.surfaces.cli.evaluating import _with_progress
 from mnemic.testing import Reply, ScriptedServer
-from tests.evaluation.test_run import TALK
+from tests.evaluation.conftest import TALK
 
 Messages = list[dict[str, Any]]
 PORTO = Question("q1", "Where does Ines live?", None, "Porto", "single-hop", ("s2-1",))
@@ -51,15 +51,6 @@ def reading_of() -> Iterator[Callable[..., Reading]]:
     yield make
     for one in made:
         one.close()
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> run.Plan:
-    path = tmp_path / "talks.jsonl"
-    lines = [TALK, {**TALK, "user": "ben"}]
-    path.write_text("\n".join(map(json.dumps, lines)), "utf-8")
-    data = (run.data_of(f"jsonl={path}"),)
-    return run.Plan(data, tmp_path / "out", tmp_path / "cache", workers=1)
 
 
 def from_memory(messages: Messages) -> str:

@@ -82,6 +82,11 @@ def test_memories_without_codes_are_ranked_by_the_rest(tmp_path: Path) -> None:
         assert found[0].memory.text == texts[0]
         assert np.isfinite([hit.score for hit in found]).all()
         assert all(0 < hit.relevance < 1 for hit in found)
+        # An older store's: made where it is repaired, and then nothing is left to do.
+        assert memory.operator.repair() == ["vectors made: 3"]
+        with ana._core.database.read() as connection:
+            assert all(row.codes for row in connection.execute(schema.vectors.select()))
+        assert memory.operator.repair() == []
 
 
 def test_an_embedder_without_codes_answers_too(tmp_path: Path) -> None:

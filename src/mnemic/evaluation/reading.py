@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -127,6 +127,11 @@ class Reading:
         if verdict not in ("yes", "no"):
             raise ModelError(f"the judge {self._judge.name} said neither yes nor no")
         return verdict == "yes"
+
+
+def judged_by(read: Mapping[str, Any]) -> str:
+    """Who said which answers are right, in words."""
+    return f"judged by {read['judge']}" if read["judge"] else "by its words, no judge"
 
 
 def spread(talks: Sequence[Conversation], most: int) -> list[frozenset[int]]:

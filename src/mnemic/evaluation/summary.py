@@ -12,6 +12,7 @@ import numpy as np
 
 from mnemic.evaluation.asking import BUDGETS, KS, METHODS, OURS, READ_AT
 from mnemic.evaluation.measures import area, interval
+from mnemic.evaluation.reading import judged_by
 
 Row = dict[str, Any]
 WORST = 20  # questions shown with what was found instead
@@ -253,7 +254,7 @@ def _personal(rows: Sequence[Row]) -> Row:
 
 def _read(read: Row) -> str:
     """What a reader answered, in a line."""
-    judged = f"judged by {read['judge']}" if read["judge"] else "by its words, no judge"
+    judged = judged_by(read)
     asked = f"{read['questions']} questions, {read['failed']} failed"
     if "with" not in read:
         return f"{read['reader']} ({judged}): {asked}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnemic.evaluation.asking import BUDGETS, METHODS
+from mnemic.evaluation.reading import judged_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,13 @@ def tables_of(report: Mapping[str, Any]) -> Iterator[Shown]:
 
 
 def _reading(read: Mapping[str, Any]) -> Shown:
-    judged = f"judged by {read['judge']}" if read["judge"] else "by its words, no judge"
     rows = [
         ("right with memory", number(read.get("with", math.nan))),
         ("right without", number(read.get("without", math.nan))),
         ("questions", f"{read['questions']}, {read['failed']} failed"),
         *((f"failed {count} times", error) for error, count in read["errors"].items()),
     ]
-    title = f"Answers by {read['reader']}, {judged}"
+    title = f"Answers by {read['reader']}, {judged_by(read)}"
     return Shown(title, ("", "answers"), tuple(rows), figures=False)
 
 
