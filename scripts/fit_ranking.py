@@ -5,10 +5,10 @@
 It is fitted on the labelled conversations that ship with the package (CC BY 4.0) and on LongMemEval's
 development part (MIT), and on nothing else. Features are the library's own (`retrieval/features.py`), over
 stores filled by `remember`. The ranking maximises the likelihood that the evidence of a question is drawn
-from its candidates (a softmax over them); the probability is a logistic regression over candidates of the
-right store, of stores of other people (where nothing is relevant), and of stores of a few messages.
-Sentences asked for as they stand are among both. Figures that are printed are of conversations that were
-left out of the fit (tenths, by conversation).
+from its candidates (a softmax over them). The probability is two logistic regressions: whether anything in
+a store answers, over questions in the right stores and in those of other people, and which candidates do,
+over those of the right stores. Stores of a few messages and sentences asked for as they stand are among
+both. Figures that are printed are of conversations that were left out of the fit (tenths, by conversation).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,16 @@ from mnemic.memory import ScopedMemory
 from mnemic.models.embedder import embed_question
 from mnemic.models.minilm import MiniLM
 from mnemic.retrieval.clues import subject_of
-from mnemic.retrieval.features import FEATURES, Scored, conversation_kind, look
-from mnemic.retrieval.index import Index
-from mnemic.retrieval.ranking import SIGNALS, signals, tokens_met
+from mnemic.retrieval.features import FEATURES
+from mnemic.retrieval.ranking import (
+    ANSWERS,
+    ANYTHING,
+    Seen,
+    best_first,
+    see,
+    signals_of_each,
+    signals_of_scope,
+)
 from mnemic.retrieval.recall import Question as Asked
 from mnemic.retrieval.recall import candidates, score
 from mnemic.retrieval.timewords import find_windows
@@ -45,6 +53,7 @@ from mnemic.stores.rows import asked_at
 OUT = Path(__file__).parents[1] / "src/mnemic/retrieval/fitted.json"
 RIDGE = 60.0  # of the ranking's weights: flat from 30 to 120
 RIDGE_SIGNALS = 3.0
+GROUP = 400.0  # of a source's questions in right stores, and of those in wrong ones
 # What the weights are pulled towards: what a person would set where the data say little, since few
 # questions name a time. The others are pulled towards 0.
 PRIOR = {
@@ -55,8 +64,9 @@ PRIOR = {
     "in the time named": 6.0,
 }
 FOLDS = 10
-WRONG = 3  # stores of others in which a question is asked
+WRONG = 40  # questions about others that are asked in each store
 SMALL = 2  # stores of a few messages around a question's evidence
+SMALL_SHARE = 0.05  # what such a question counts
 QUOTES = 6  # for so many questions, a sentence of the conversation is asked for as it stands
 SMALL_TOP = 30  # candidates of one question that the probability is fitted on
 
@@ -70,14 +80,11 @@ class Example:
     conversation: str
     source: str
     question: Question
-    index: Index
-    scored: Scored
-    rows: NDArray[np.int64]
-    features: NDArray[np.float32]
-    meets: NDArray[np.float32]
+    seen: Seen
+    plain: Seen
+    sums: Floats
     labels: NDArray[np.bool_]
     ids: tuple[tuple[str, ...], ...]
-    kind: float
     right: bool
     whole: bool
 
@@ -98,24 +105,37 @@ def main() -> int:
     sources = {"own": list(shipped())}
     if args.longmemeval:
         sources["longmemeval"] = list(read_data(args.longmemeval, "longmemeval"))
-    examples = [e for name, talks in sources.items() for e in collect(name, talks, args.cache)]
+    with ProcessPoolExecutor(len(sources)) as pool:
+        parts = [pool.submit(collect, name, talks, args.cache) for name, talks in sources.items()]
+        examples = [example for part in parts for example in part.result()]
     print(f"{len(examples)} questions in stores, {sum(e.ranks for e in examples)} with evidence")
     fitted: dict[str, Any] = {
         "fitted on": {name: sum(len(t.questions) for t in talks) for name, talks in sources.items()}
     }
-    for name, some in (("coded", examples), ("plain", [uncoded(e) for e in examples])):
+    for name, some in (
+        ("coded", examples),
+        ("plain", [replace(e, seen=e.plain) for e in examples]),
+    ):
         print(f"{name}:")
         left_out = cross_validated(some)
         show(some, left_out)
-        fitted[name] = as_json(fit_ranking(some), *fit_relevance(some, left_out))
+        fitted[name] = {
+            "ranking": fit_ranking(some).as_json(),
+            "anything": fit_anything(some, left_out),
+            "answers": fit_answers(some, left_out),
+        }
     if args.write:
         OUT.write_text(json.dumps(fitted, indent=1) + "\n", "utf-8")
         print(f"wrote {OUT}")
     return 0
 
 
-def collect(source: str, talks: Sequence[Conversation], cache: Path) -> Iterator[Example]:
+def collect(source: str, talks: Sequence[Conversation], cache: Path) -> list[Example]:
     """Fill stores and look at the candidates of every question."""
+    return list(iter_examples(source, talks, cache))
+
+
+def iter_examples(source: str, talks: Sequence[Conversation], cache: Path) -> Iterator[Example]:
     chance = random.Random(0)
     embedder = KeptVectors(MiniLM(), cache)
     with (
@@ -126,22 +146,21 @@ def collect(source: str, talks: Sequence[Conversation], cache: Path) -> Iterator
             if sys.stderr.isatty():
                 print(f"\r{source}: {number} of {len(talks)}", end="", file=sys.stderr)
             handle = fill(memory, talk.name, talk.messages)
+            alike = [t for t in talks if t is not talk and t.kind == talk.kind]
+            others = [replace(q, evidence=()) for t in alike for q in t.questions if q.counts]
             for question in talk.questions:
                 yield look_at(handle, source, talk.name, question)
                 for few in range(SMALL if question.counts else 0):
                     some = small(talk, question, chance)
-                    name = f"{talk.name}/{question.id}/{few}"
-                    example = look_at(fill(memory, name, some), source, talk.name, question)
+                    store = fill(memory, f"{talk.name}/{question.id}/{few}", some)
+                    example = look_at(store, source, talk.name, question)
                     yield replace(example, whole=False)
+                    wrong = look_at(store, source, talk.name, chance.choice(others))
+                    yield replace(wrong, whole=False, right=False)
             for question in quotes(talk, chance):
                 yield replace(look_at(handle, source, talk.name, question), whole=False)
-            alike = [t for t in talks if t is not talk and t.kind == talk.kind]
-            for other in chance.sample(alike, min(WRONG * 2, len(alike))):
-                picked = chance.sample(other.questions, min(len(other.questions), 12))
-                for question in picked:
-                    asked = replace(question, evidence=(), answerable=False)
-                    example = look_at(handle, source, talk.name, asked)
-                    yield replace(example, right=False)
+            for question in chance.sample(others, min(WRONG, len(others))):
+                yield replace(look_at(handle, source, talk.name, question), right=False)
 
 
 def fill(memory: Memory, name: str, messages: Sequence[Any]) -> ScopedMemory:
@@ -183,7 +202,7 @@ def look_at(handle: ScopedMemory, source: str, talk: str, question: Question) ->
     windows = find_windows(question.text, asked_at(question.at, index.stand.settings))
     scored = score(index, question.text, vector, windows)
     rows = candidates(scored, np.ones(len(index), np.bool_), Asked(question.text))
-    met = reader.meet(handle.scope, index, rows, states)
+    tokens = reader.meet(handle.scope, index, rows, states)
     records = core.store.find_records(handle.scope, [index.id_of(int(row)) for row in rows])
     ids = tuple(records[index.id_of(int(row))].message_ids for row in rows)
     evidence = set(question.evidence)
@@ -191,24 +210,14 @@ def look_at(handle: ScopedMemory, source: str, talk: str, question: Question) ->
         conversation=talk,
         source=source,
         question=question,
-        index=index,
-        scored=scored,
-        rows=rows,
-        features=look(index, scored, rows, met),
-        meets=tokens_met(met, len(rows)),
+        seen=see(index, scored, rows, tokens),
+        plain=see(index, scored, rows, None),
+        sums=scored.total[rows].astype(np.float64),
         labels=np.array([bool(evidence & set(some)) for some in ids]),
         ids=ids,
-        kind=conversation_kind(index),
         right=True,
         whole=True,
     )
-
-
-def uncoded(example: Example) -> Example:
-    """The same as an embedder without codes of tokens leaves it."""
-    features = example.features.copy()
-    features[:, list(FEATURES).index("tokens met")] = 0.0
-    return replace(example, features=features, meets=tokens_met(None, len(example.rows)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,21 +228,24 @@ class Model:
     kind: Floats
 
     def scores(self, example: Example) -> Floats:
-        given: Floats = example.features @ (self.shared + example.kind * self.kind)
+        given: Floats = example.seen.features @ (self.shared + example.seen.kind * self.kind)
         return given
+
+    def as_json(self) -> dict[str, Any]:
+        return {"shared": named(FEATURES, self.shared), "kind": named(FEATURES, self.kind)}
 
 
 def fit_ranking(examples: Sequence[Example]) -> Model:
     """Newton's method on the softmax over each question's candidates, with a ridge."""
     used = [e for e in examples if e.ranks]
-    everything = np.concatenate([e.features for e in used if e.whole]).astype(np.float64)
+    everything = np.concatenate([e.seen.features for e in used if e.whole]).astype(np.float64)
     middle, spread = everything.mean(axis=0), everything.std(axis=0) + 1e-6
     tables = []
     for e in used:
-        x = (e.features - middle) / spread
-        tables.append(np.concatenate((x, x * e.kind), axis=1))
+        x = (e.seen.features - middle) / spread
+        tables.append(np.concatenate((x, x * e.seen.kind), axis=1))
     targets = [e.labels / e.labels.sum() for e in used]
-    share = np.array([1.0 if e.whole else 0.25 for e in used])
+    share = np.array([1.0 if e.whole else SMALL_SHARE for e in used])
 
     def bent(w: Floats) -> tuple[float, Floats, Floats]:
         away = w - prior
@@ -291,34 +303,58 @@ def cross_validated(examples: Sequence[Example]) -> dict[int, Floats]:
     return scores
 
 
-def seen(example: Example, scores: Floats) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The signals and labels of the first candidates, in order."""
-    order = np.lexsort((example.rows, -scores))
-    rows, ranked = example.rows[order], scores[order].astype(np.float32)
-    table = signals(
-        example.index, example.scored, rows, ranked, example.features[order], example.meets[order]
-    )
-    return table[:SMALL_TOP], example.labels[order][:SMALL_TOP]
+def fit_anything(examples: Sequence[Example], scores: dict[int, Floats]) -> dict[str, Any]:
+    """Whether anything in a store answers: one row a question.
 
-
-def fit_relevance(
-    examples: Sequence[Example], scores: dict[int, Floats]
-) -> tuple[Floats, Floats, float]:
-    """Logistic regression over the first candidates: shared weights, what the kind adds, and the bias.
-
-    Wrong stores weigh half.
+    Each source weighs as much as the other, and its right stores as much as its wrong ones.
     """
-    tables, labels, weights, kinds = [], [], [], []
+    used = [e for e in examples if not e.right or e.ranks]
+    rows = [signals_of_scope(*ordered(e, scores)) for e in used]
+    share = np.array([1.0 if e.whole else SMALL_SHARE for e in used])
+    groups = np.array([f"{e.source} {e.right}" for e in used])
+    for group in set(groups):
+        share[groups == group] *= GROUP / share[groups == group].sum()
+    labels = np.array([e.right for e in used])
+    return fit_odds(np.array(rows), labels, share, np.array([e.seen.kind for e in used]), ANYTHING)
+
+
+def fit_answers(examples: Sequence[Example], scores: dict[int, Floats]) -> dict[str, Any]:
+    """Which of the first candidates of the right stores answer."""
+    tables, labels, share, kinds = [], [], [], []
     for example in examples:
-        table, relevant = seen(example, scores[id(example)])
-        weight = 1.0 if example.right and example.whole else 0.5 if not example.right else 0.1
+        if not example.ranks:
+            continue
+        seen, ranked = ordered(example, scores)
+        table = signals_of_each(seen, ranked)[:SMALL_TOP]
         tables.append(table)
-        labels.append(relevant)
-        weights.append(np.full(len(table), weight))
-        kinds.append(np.full(len(table), example.kind))
-    x = np.concatenate(tables).astype(np.float64)
-    kind = np.concatenate(kinds)[:, None]
-    y, share = np.concatenate(labels).astype(np.float64), np.concatenate(weights)
+        labels.append(np.isin(seen.rows, example.seen.rows[example.labels])[:SMALL_TOP])
+        share.append(np.full(len(table), 1.0 if example.whole else SMALL_SHARE))
+        kinds.append(np.full(len(table), example.seen.kind))
+    return fit_odds(
+        np.concatenate(tables),
+        np.concatenate(labels),
+        np.concatenate(share),
+        np.concatenate(kinds),
+        ANSWERS,
+    )
+
+
+def ordered(example: Example, scores: dict[int, Floats]) -> tuple[Seen, NDArray[np.float32]]:
+    """The candidates, best first, and their scores."""
+    own = scores[id(example)].astype(np.float32)
+    order = best_first(example.seen.rows, own)
+    return example.seen.ordered(order), own[order]
+
+
+def fit_odds(
+    rows: NDArray[Any],
+    labels: NDArray[np.bool_],
+    share: Floats,
+    kinds: Floats,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Logistic regression: shared weights, what the kind adds, and the bias."""
+    x, y, kind = rows.astype(np.float64), labels.astype(np.float64), kinds[:, None]
     middle, spread = x.mean(axis=0), x.std(axis=0) + 1e-6
     x = (x - middle) / spread
     x = np.concatenate((x, x * kind, np.ones((len(x), 1))), axis=1)
@@ -333,16 +369,19 @@ def fit_relevance(
         return loss, x.T @ (share * (p - y)) + ridge @ w, bend
 
     w = newton(bent, x.shape[1])
-    shared, kinds_own = w[: len(SIGNALS)] / spread, w[len(SIGNALS) : -1] / spread
+    shared, kinds_own = w[: len(names)] / spread, w[len(names) : -1] / spread
     bias = float(w[-1] - shared @ middle)
     # The kind itself is a signal: what centring takes off by kind is put there.
-    shared[SIGNALS.index("assistant")] -= kinds_own @ middle
-    return shared, kinds_own, bias
+    shared[names.index("assistant")] -= kinds_own @ middle
+    return {
+        "shared": named(names, shared),
+        "kind": named(names, kinds_own),
+        "bias": round(bias, 5),
+    }
 
 
 def show(examples: Sequence[Example], scores: dict[int, Floats]) -> None:
     """Evidence recall of conversations that were left out."""
-    before: Callable[[Example], Floats] = lambda e: e.scored.total[e.rows].astype(np.float64)  # noqa: E731
     for source in sorted({e.source for e in examples}):
         for kind in ("people", "assistant"):
             some = [
@@ -352,10 +391,10 @@ def show(examples: Sequence[Example], scores: dict[int, Floats]) -> None:
                 and e.right
                 and e.whole
                 and e.question.counts
-                and (e.kind < 0) == (kind == "people")
+                and (e.seen.kind < 0) == (kind == "people")
             ]
             if some:
-                plain = [recall_at(e, before(e), 10) for e in some]
+                plain = [recall_at(e, e.sums, 10) for e in some]
                 fitted = [recall_at(e, scores[id(e)], 10) for e in some]
                 print(
                     f"{source}, {kind}: {len(some)} questions, R@10 plain sum"
@@ -364,23 +403,14 @@ def show(examples: Sequence[Example], scores: dict[int, Floats]) -> None:
 
 
 def recall_at(example: Example, scores: Floats, k: int) -> float:
-    order = np.lexsort((example.rows, -scores))
+    order = best_first(example.seen.rows, scores)
     ids = list(dict.fromkeys(i for at in order for i in example.ids[at]))[:k]
     evidence = set(example.question.evidence)
     return len(evidence & set(ids)) / len(evidence)
 
 
-def as_json(model: Model, weights: Floats, kinds_own: Floats, bias: float) -> dict[str, Any]:
-    def named(names: Any, values: Floats) -> dict[str, float]:
-        return {name: round(float(v), 5) for name, v in zip(names, values, strict=True)}
-
-    return {
-        "shared": named(FEATURES, model.shared),
-        "kind": named(FEATURES, model.kind),
-        "signals": named(SIGNALS, weights),
-        "signals kind": named(SIGNALS, kinds_own),
-        "bias": round(bias, 5),
-    }
+def named(names: Any, values: Floats) -> dict[str, float]:
+    return {name: round(float(v), 5) for name, v in zip(names, values, strict=True)}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from mnemic import Memory
 from mnemic.models.minilm import MiniLM
-from mnemic.retrieval.late import late_interaction
+from mnemic.retrieval.late import MOST_TOKENS, late_interaction, weigh_tokens
 from mnemic.stores import schema
 from mnemic.testing import FakeEmbedder
 
@@ -28,14 +28,19 @@ def test_each_token_of_the_question_counts_with_its_best_match(
 ) -> None:
     asked = np.array(states, dtype=np.float32)
     met = late_interaction(asked, said)
-    for value, codes in zip(met, said, strict=True):
+    for values, codes in zip(met, said, strict=True):
         if codes is None:
-            assert np.isnan(value)
+            assert np.isnan(values).all()
             continue
         bits = np.unpackbits(np.frombuffer(codes, np.uint8)).reshape(-1, BITS)
         signs = (2.0 * bits - 1.0) / np.sqrt(BITS)
-        wanted = (asked @ signs.T).max(axis=1).mean()
-        assert abs(value - wanted) < 1e-4
+        assert np.abs(values - (asked @ signs.T).max(axis=1)).max() < 1e-4
+
+
+def test_so_many_tokens_are_compared_and_no_more() -> None:
+    said = [bytes(3 * 200)] * 100  # 200 tokens each
+    met = late_interaction(np.ones((1, BITS), np.float32), said)
+    assert len(met) == MOST_TOKENS // 200
 
 
 def test_without_tokens_in_the_question_nothing_is_told() -> None:
@@ -52,7 +57,48 @@ def test_the_same_words_meet_best_whatever_stands_around_them() -> None:
         "The dentist has moved to the other side of the river.",
     ]
     _, codes = model.embed_coded(said)
-    assert int(np.argmax(late_interaction(states, codes))) == 1
+    met = late_interaction(states, codes)
+    assert int(np.argmax(met.mean(axis=1))) == 1
+    tokens = weigh_tokens(met, np.arange(3), np.zeros(3, np.int64))
+    assert tokens is not None
+    assert int(np.argmax(tokens.rare)) == 1
+
+
+VALUES = st.lists(st.floats(0, 0.75, width=32), min_size=3, max_size=3)
+MET = st.lists(st.tuples(st.none() | VALUES, st.integers(0, 8)), min_size=1, max_size=6)
+
+
+@given(MET)
+def test_tokens_are_taken_from_the_messages_around(
+    candidates: list[tuple[list[float] | None, int]],
+) -> None:
+    """As a plain loop over pairs would: two messages away, in one session (here of four)."""
+    met = np.array([values or [np.nan] * 3 for values, _ in candidates], dtype=np.float32)
+    message = np.array([number for _, number in candidates], dtype=np.int64)
+    session = message // 4
+    tokens = weigh_tokens(met, message, session)
+    known = np.asarray(~np.isnan(met).any(axis=1))
+    if not known.any():
+        assert tokens is None
+        return
+    assert tokens is not None
+    full = np.where(known[:, None], met, met[known].mean(axis=0))
+    weights = np.log(2 / ((full > 0.5).mean(axis=0) + 0.02))
+    weights /= weights.sum()
+    for at, _ in enumerate(candidates):
+        near = (abs(message - message[at]) <= 2) & (session == session[at])
+        assert abs(tokens.around[at] - full[near].max(axis=0) @ weights) < 1e-4
+        assert abs(tokens.rare[at] - full[at] @ weights) < 1e-4
+        assert tokens.around[at] >= tokens.rare[at] - 1e-6
+
+
+def test_candidates_that_nobody_looked_at_have_the_least() -> None:
+    met = np.array([[0.7, 0.1], [0.2, 0.1]], dtype=np.float32)
+    tokens = weigh_tokens(met, np.arange(4), np.zeros(4, np.int64))
+    assert tokens is not None
+    for column in (tokens.plain, tokens.rare, tokens.around):
+        assert len(column) == 4
+        assert (column[2:] == column[:2].min()).all()
 
 
 def test_codes_are_kept_with_the_vectors_and_go_with_them(tmp_path: Path) -> None:

@@ -17,7 +17,15 @@ _WORDS = {
         allergic usually want interested fan planning""",
 }
 _SIGNS = {word: sign for sign, words in _WORDS.items() for word in words.split()}
-SIGNS = ("asks", *_WORDS, "name")
+SIGNS = ("asks", *_WORDS, "name", "wish")
+
+# How somebody asks for something to be done in future.
+_WISH = re.compile(
+    r"\b(?:always|never|whenever|every time|from now on|in (?:the )?future|going forward|when i ask"
+    r"|i(?:'d| would) (?:rather|prefer|like you)|i (?:prefer|want you|need you)"
+    r"|don't (?:ever )?(?:give|tell|show|use|send|write|suggest)|stop (?:using|giving|telling)"
+    r"|please (?:keep|use|don't|stick))\b"
+)
 
 _WORD = re.compile(r"[a-z']+")
 _DATED = re.compile(r"\d(?:st|nd|rd|th|am|pm)\b|\b(?:19|20)\d\d\b")
@@ -31,8 +39,8 @@ def signs_of(text: str) -> list[str]:
 
     >>> signs_of("I moved in 2019. Did you?")
     ['asks', 'time word', 'count', 'first person']
-    >>> signs_of("Here comes Ana.")
-    ['name']
+    >>> signs_of("From now on, write to Ana.")
+    ['name', 'wish']
     """
     folded = text.lower().replace("\u2019", "'")
     shown = {_SIGNS.get(word) for word in set(_WORD.findall(folded))}
@@ -40,6 +48,8 @@ def signs_of(text: str) -> list[str]:
         shown.add("name")
     if folded.rstrip().endswith("?"):
         shown.add("asks")
+    if _WISH.search(folded):
+        shown.add("wish")
     if _DIGIT.search(folded):
         shown.add("count")
         if _DATED.search(folded):

@@ -23,7 +23,7 @@ import numpy as np
 from mnemic.models.signs import signs_of
 
 # Raise it when the same text would give other terms: rows of an older version are made again.
-TERMS_VERSION = 2
+TERMS_VERSION = 3
 
 # A word may hold marks that join its parts: INV-2031, can't, 3.11, a_b, ana@example.org.
 _WORD = re.compile(r"\w+(?:[-'\u2019.,:/@_+#&]+\w+)*[+#]*")

@@ -24,7 +24,7 @@ _NUMBER = re.compile(
 )
 _WHO = re.compile(r"\b(?:who|whom|whose|which|where|named?|called)\b", re.IGNORECASE)
 _BROAD = re.compile(
-    r"\b(?:summar\w+|overview|recap|in (?:what |which )?order|the order|walk me through|timeline|"
+    r"\b(?:summar\w+|overview|recap|in (?:what |which )?order|the order|timeline|"
     r"sequence|throughout|across (?:our|my|all|the)|over time|progress\w*|develop(?:ed|ment)|how many "
     r"different|list (?:all|the)|everything|all the)\b",
     re.IGNORECASE,
@@ -35,7 +35,8 @@ _NOW = re.compile(
     re.IGNORECASE,
 )
 _ADVICE = re.compile(
-    r"\b(?:suggest|recommend|advice|advise|tips?|ideas?|help me|should i|could you|can you|any)\b",
+    r"\b(?:suggest|recommend|advice|advise|tips?|ideas?|help me|should i|could you|can you|any"
+    r"|how (?:do|can|could|would) i|show me|explain|what(?:'s| is) the best|walk me through)\b",
     re.IGNORECASE,
 )
 _ASKS_ASSISTANT = re.compile(

@@ -17,6 +17,7 @@ from mnemic.models.signs import SIGNS
 from mnemic.models.terms import hash_term, sign_term
 from mnemic.retrieval.clues import Asked
 from mnemic.retrieval.index import SOURCES, Index
+from mnemic.retrieval.late import TokensMet, weigh_tokens
 from mnemic.retrieval.postings import Floats, Postings
 
 MOST_TERMS = 32  # of a long question, the rarest
@@ -30,6 +31,7 @@ _HANDFUL = 30
 _LAST_RANK = 200
 _FARTHEST = 30  # messages from a session's first
 _LONGEST = 2.0  # standard deviations of length
+_FARTHEST_MET = 4.0  # standard deviations of how well tokens are met
 
 # A feature belongs to a group, under which `Hit.channels` shows what it gave.
 FEATURES: dict[str, str] = {
@@ -40,6 +42,8 @@ FEATURES: dict[str, str] = {
     "sum rank": "meaning",
     "like the first hits": "meaning",
     "tokens met": "meaning",
+    "rare tokens met": "meaning",
+    "rare tokens met around": "around",
     "covered": "words",
     "more covered within one turn": "around",
     "more covered within two turns": "around",
@@ -69,16 +73,19 @@ FEATURES: dict[str, str] = {
     "late, asked when": "time",
     "length": "form",
     "length, the user's": "form",
+    "length, asked for advice": "form",
     "asks": "form",
     "time word": "form",
     "count": "form",
     "first person": "form",
     "liking": "form",
     "name": "form",
+    "wish": "form",
     "time word, asked when": "form",
     "count, asked when": "form",
     "count, asked how many": "form",
     "liking, asked for advice": "form",
+    "wish, asked for advice": "form",
     "name, asked who": "form",
 }
 _HABITS = [
@@ -109,11 +116,16 @@ class Scored:
 
 
 def look(
-    index: Index, scored: Scored, rows: NDArray[np.int64], met: Floats | None
+    index: Index,
+    scored: Scored,
+    rows: NDArray[np.int64],
+    tokens: TokensMet | None,
+    unrelated: float,
 ) -> NDArray[np.float32]:
     """The features of some rows: shape `(len(rows), len(FEATURES))`.
 
-    `met` is how well the tokens of the first rows meet the question's; None where nobody looked.
+    `tokens` is how well they meet the question's tokens; None where nobody looked. `unrelated` is the
+    cosine of unrelated memories (`unrelated_cosine`).
     """
     both = scored.meaning + scored.words
     named = _at(scored.speaker, rows)
@@ -123,6 +135,7 @@ def look(
     asked = scored.asked
     talk = _in_conversation(index, both, scored.meaning, rows)
     length = _length(index.postings, rows)
+    user = index.columns.source[rows] == SOURCES.index("user")
     # A summary is of both sides' words.
     only_users = (1 - asked.assistant) * (1 - asked.summary)
     columns = [
@@ -131,8 +144,8 @@ def look(
         _ranks(scored.meaning, rows),
         _ranks(scored.words, rows),
         _ranks(scored.total, rows),
-        _feedback(index, both + scored.around, rows),
-        _met(met, len(rows)),
+        _feedback(index, both + scored.around, rows, unrelated),
+        *_tokens(tokens, len(rows)),
         *_coverage(index, scored.terms, rows),
         *talk,
         named,
@@ -147,12 +160,14 @@ def look(
         late * asked.now,
         late * asked.when,
         length,
-        length * (index.columns.source[rows] == SOURCES.index("user")),
+        length * user,
+        length * asked.advice,
         *signs.values(),
         signs["time word"] * asked.when,
         signs["count"] * asked.when,
         signs["count"] * asked.number,
         signs["liking"] * asked.advice,
+        signs["wish"] * user * asked.advice,
         signs["name"] * asked.who,
     ]
     table = np.stack(columns, axis=1).astype(np.float32, copy=False)
@@ -161,16 +176,25 @@ def look(
     return table
 
 
-def _met(met: Floats | None, size: int) -> Floats:
-    """In standard deviations; without codes the mean, and behind those that were looked at the least."""
-    column = np.zeros(size, dtype=np.float32)
-    known = None if met is None else met[~np.isnan(met)]
-    if met is None or known is None or not len(known):
-        return column
-    spread = max(float(known.std()), 1e-6)
-    column[: len(met)] = np.nan_to_num((met - known.mean()) / np.float32(spread), nan=0.0)
-    column[len(met) :] = (known.min() - known.mean()) / np.float32(spread)
-    return column
+def meet_tokens(index: Index, rows: NDArray[np.int64], met: Floats) -> TokensMet | None:
+    """Sum up how well the first rows meet the question's tokens, `met`: shape `(looked at, tokens)`."""
+    places = index.places
+    place = places.of_row[rows]
+    message = places.message[place]
+    # Where there is no session, nothing is around.
+    session = np.where(places.session[place] < 0, -1 - message, places.stretch[message])
+    return weigh_tokens(met, message, session)
+
+
+def _tokens(tokens: TokensMet | None, size: int) -> list[Floats]:
+    """In standard deviations over the candidates."""
+    if tokens is None:
+        return [np.zeros(size, dtype=np.float32)] * 3
+    columns = []
+    for met in (tokens.plain, tokens.rare, tokens.around):
+        apart = (met - met.mean()) / np.float32(max(float(met.std()), 1e-6))
+        columns.append(np.clip(apart, -_FARTHEST_MET, _FARTHEST_MET))
+    return columns
 
 
 def conversation_kind(index: Index) -> float:
@@ -204,21 +228,25 @@ def _ranks(scores: Floats, rows: NDArray[np.int64]) -> Floats:
     return ranks
 
 
-def _feedback(index: Index, scores: Floats, rows: NDArray[np.int64]) -> Floats:
+def _feedback(index: Index, scores: Floats, rows: NDArray[np.int64], unrelated: float) -> Floats:
     """How near each is to the middle of the scope's first hits."""
     few = min(_FEEDBACK, len(scores))
     first = np.argpartition(-scores, few - 1)[:few]
     middle = index.matrix[first].mean(axis=0)
     middle /= max(float(np.linalg.norm(middle)), 1e-6)
-    return nearness(index, index.matrix[rows] @ middle)
+    return nearness(index.matrix[rows] @ middle, unrelated)
 
 
-def nearness(index: Index, cosine: Floats) -> Floats:
-    """Cosines, made 0 for unrelated texts and 1 for the same, whatever the embedder."""
+def unrelated_cosine(index: Index) -> float:
+    """The cosine that two memories have which have nothing to do with each other, for this embedder."""
     step = max(1, len(index) // _SAMPLE)
     middle = index.matrix[::step].mean(axis=0)
     size = len(index)
-    unrelated = (size * float(middle @ middle) + _PRIOR * _UNRELATED) / (size + _PRIOR)
+    return (size * float(middle @ middle) + _PRIOR * _UNRELATED) / (size + _PRIOR)
+
+
+def nearness(cosine: Floats, unrelated: float) -> Floats:
+    """Cosines, made 0 for unrelated texts and 1 for the same, whatever the embedder."""
     near: Floats = (cosine - np.float32(unrelated)) / np.float32(max(1.0 - unrelated, 1e-3))
     return near
 

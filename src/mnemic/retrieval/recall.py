@@ -18,12 +18,12 @@ from mnemic.records import KINDS, Hit, Kind, MemoryRecord, Recall, Scope
 from mnemic.retrieval import channels
 from mnemic.retrieval.cache import ResidentIndexes
 from mnemic.retrieval.clues import names_of, read_asked, subject_of
-from mnemic.retrieval.features import Scored
+from mnemic.retrieval.features import Scored, meet_tokens
 from mnemic.retrieval.fuse import best_rows, diversify, fuse
 from mnemic.retrieval.index import Index
-from mnemic.retrieval.late import late_interaction
+from mnemic.retrieval.late import TokensMet, late_interaction
 from mnemic.retrieval.postings import Floats
-from mnemic.retrieval.ranking import Ranked, rank
+from mnemic.retrieval.ranking import Ranked, rank, see
 from mnemic.retrieval.timewords import TimeWindow, find_windows
 from mnemic.stores.known import KnownEmbedder
 from mnemic.stores.rows import asked_at, now_micros, to_micros
@@ -36,12 +36,12 @@ NOWHERE = -2  # the code of a session that isn't there
 POOL = 5
 # So many memories, the best by the plain sum, are ranked by all features.
 HEAD = 200
-# Of so many, the first of these, their tokens are compared with the question's.
-LATE = 100
-# Unless another bar is asked for, memories are left out that answer with less than this probability, or
-# with less than this share of the best one's. A scope of at most `FEW` memories has no bar, one of up to
-# `MANY` a lower one: there is little to tell relevance by, and little to hand over.
-DEFAULT_RELEVANCE, OF_THE_BEST = 0.015, 0.1
+# Unless another bar is asked for, nothing is handed over where it is less likely than this that anything
+# in the scope answers. Else memories are left out that have less than a share of the evidence to be
+# expected among the first ten: `SHARE` for the first, and `DEARER` of that more for each one down the list.
+# A scope of at most `FEW` memories has no bar, one of up to `MANY` a lower one: there is little to tell
+# relevance by, and little to hand over.
+ANYTHING_HERE, SHARE, DEARER, FIRST = 0.25, 0.022, 0.25, 10
 FEW, MANY = 20, 200
 
 
@@ -93,7 +93,7 @@ class Reader:
         with timer.step("tokens"):
             met = self.meet(scope, index, rows, states)
         with timer.step("rank"):
-            ranked = rank(index, scored, rows, met)
+            ranked = rank(see(index, scored, rows, met))
             chosen = _choose(index, ranked, question)
         with timer.step("load"):
             hits = self._load(scope, index, ranked, chosen, question.limit)
@@ -113,13 +113,13 @@ class Reader:
 
     def meet(
         self, scope: Scope, index: Index, rows: NDArray[np.int64], states: Floats
-    ) -> Floats | None:
-        """How well the tokens of the first rows meet the question's; None where it has none."""
+    ) -> TokensMet | None:
+        """How well rows meet the question's tokens, those after the head the least; None without codes."""
         if not len(states):
             return None
-        keys = [index.id_of(int(row)) for row in rows[:LATE]]
+        keys = [index.id_of(int(row)) for row in rows[:HEAD]]
         codes = self.store.find_codes(scope, self.known, keys)
-        return late_interaction(states, [codes.get(key) for key in keys])
+        return meet_tokens(index, rows, late_interaction(states, [codes.get(key) for key in keys]))
 
     def _allowed(self, scope: Scope, index: Index, question: Question) -> NDArray[np.bool_]:
         """The rows that may answer."""
@@ -233,10 +233,14 @@ def _choose(index: Index, ranked: Ranked, question: Question) -> list[int]:
     """Places in the ranking, best first: those that are relevant enough."""
     least = question.min_relevance
     if least is None:
-        best = float(ranked.relevance.max(initial=0.0))
         grown = min(1.0, max(0, len(index) - FEW) / (MANY - FEW))
-        least = max(DEFAULT_RELEVANCE, OF_THE_BEST * best) * grown
-    places = np.flatnonzero(ranked.relevance >= least)
+        if ranked.anything < ANYTHING_HERE * grown:
+            return []
+        expected = float(ranked.relevance[:FIRST].sum())
+        bars = SHARE * expected * grown * (1 + DEARER * np.arange(len(ranked.rows)))
+        places = np.flatnonzero(ranked.relevance >= bars)
+    else:
+        places = np.flatnonzero(ranked.relevance >= least)
     if question.diversity:
         pool = places[: question.limit * POOL + 8]
         rows = ranked.rows[pool]
