@@ -129,13 +129,10 @@ def look(
     """
     both = scored.meaning + scored.words
     named = _at(scored.speaker, rows)
-    signs = _signs(index, rows)
     assistant = (index.columns.source[rows] == SOURCES.index("assistant")).astype(np.float32)
     late = _lateness(index)[rows]
     asked = scored.asked
     talk = _in_conversation(index, both, scored.meaning, rows)
-    length = _length(index.postings, rows)
-    user = index.columns.source[rows] == SOURCES.index("user")
     # A summary is of both sides' words.
     only_users = (1 - asked.assistant) * (1 - asked.summary)
     columns = [
@@ -159,21 +156,31 @@ def look(
         late,
         late * asked.now,
         late * asked.when,
-        length,
-        length * user,
-        length * asked.advice,
-        *signs.values(),
-        signs["time word"] * asked.when,
-        signs["count"] * asked.when,
-        signs["count"] * asked.number,
-        signs["liking"] * asked.advice,
-        signs["wish"] * user * asked.advice,
-        signs["name"] * asked.who,
+        *_form(index, asked, rows),
     ]
     table = np.stack(columns, axis=1).astype(np.float32, copy=False)
     # Among a handful of memories the question's own words count, and habits of conversations hardly.
     table[:, _HABITS] *= np.float32(len(index) / (len(index) + _HANDFUL))
     return table
+
+
+def _form(index: Index, asked: Asked, rows: NDArray[np.int64]) -> list[Floats]:
+    """How long each is, the signs that it shows, and both where a question calls for them."""
+    signs = _signs(index, rows)
+    length = _length(index.postings, rows)
+    user = (index.columns.source[rows] == SOURCES.index("user")).astype(np.float32)
+    return [
+        length,
+        length * user,
+        length * np.float32(asked.advice),
+        *signs.values(),
+        signs["time word"] * np.float32(asked.when),
+        signs["count"] * np.float32(asked.when),
+        signs["count"] * np.float32(asked.number),
+        signs["liking"] * np.float32(asked.advice),
+        signs["wish"] * user * np.float32(asked.advice),
+        signs["name"] * np.float32(asked.who),
+    ]
 
 
 def meet_tokens(index: Index, rows: NDArray[np.int64], met: Floats) -> TokensMet | None:

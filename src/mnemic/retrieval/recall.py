@@ -237,7 +237,9 @@ def _choose(index: Index, ranked: Ranked, question: Question) -> list[int]:
         if ranked.anything < ANYTHING_HERE * grown:
             return []
         expected = float(ranked.relevance[:FIRST].sum())
-        bars = SHARE * expected * grown * (1 + DEARER * np.arange(len(ranked.rows)))
+        # From the tenth on it stays, under what each of ten alike has: none of many alike is left out.
+        place = np.minimum(np.arange(len(ranked.rows)), FIRST - 1)
+        bars = SHARE * expected * grown * (1 + DEARER * place)
         places = np.flatnonzero(ranked.relevance >= bars)
     else:
         places = np.flatnonzero(ranked.relevance >= least)
