@@ -41,7 +41,7 @@ HEAD = 200
 # expected among the first ten: `SHARE` for the first, and `DEARER` of that more for each one down the list.
 # A scope of at most `FEW` memories has no bar, one of up to `MANY` a lower one: there is little to tell
 # relevance by, and little to hand over.
-ANYTHING_HERE, SHARE, DEARER, FIRST = 0.25, 0.022, 0.25, 10
+ANYTHING_HERE, SHARE, DEARER, FIRST = 0.25, 0.0225, 0.25, 10
 FEW, MANY = 20, 200
 
 
