@@ -198,7 +198,7 @@ class ScopedMemory:
         `budget` bounds the tokens (o200k) of `Recall.text`. `kinds`, `since` (inclusive), `until`
         (exclusive), `in_session`, `where` (metadata; a list means any of) and `tags` (all of them)
         narrow. `diversity` above 0, up to 1, prefers hits that differ (MMR). What is less likely than
-        `min_relevance` to be evidence is left out, by default relative to the best (docs/recall.md).
+        `min_relevance` to be evidence is left out, by default relative to the others (docs/recall.md).
         """
         narrowed = {
             "limit": limit,
