@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnemic import Memory
+from mnemic.evaluation.asking import fill
 from mnemic.evaluation.datasets import Conversation, Question, read_data, shipped
 from mnemic.evaluation.measures import sentences
 from mnemic.evaluation.vectors import KeptVectors
@@ -145,14 +146,14 @@ def iter_examples(source: str, talks: Sequence[Conversation], cache: Path) -> It
         for number, talk in enumerate(talks, 1):
             if sys.stderr.isatty():
                 print(f"\r{source}: {number} of {len(talks)}", end="", file=sys.stderr)
-            handle = fill(memory, talk.name, talk.messages)
+            handle = store_of(memory, talk.name, talk.messages)
             alike = [t for t in talks if t is not talk and t.kind == talk.kind]
             others = [replace(q, evidence=()) for t in alike for q in t.questions if q.counts]
             for question in talk.questions:
                 yield look_at(handle, source, talk.name, question)
                 for few in range(SMALL if question.counts else 0):
                     some = small(talk, question, chance)
-                    store = fill(memory, f"{talk.name}/{question.id}/{few}", some)
+                    store = store_of(memory, f"{talk.name}/{question.id}/{few}", some)
                     example = look_at(store, source, talk.name, question)
                     yield replace(example, whole=False)
                     wrong = look_at(store, source, talk.name, chance.choice(others))
@@ -163,10 +164,9 @@ def iter_examples(source: str, talks: Sequence[Conversation], cache: Path) -> It
                 yield replace(look_at(handle, source, talk.name, question), right=False)
 
 
-def fill(memory: Memory, name: str, messages: Sequence[Any]) -> ScopedMemory:
+def store_of(memory: Memory, name: str, messages: Sequence[Any]) -> ScopedMemory:
     handle = memory.user(name)
-    for at in range(0, len(messages), 256):
-        handle.remember(list(messages[at : at + 256]))
+    fill(handle, messages)
     return handle
 
 
